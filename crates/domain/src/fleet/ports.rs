@@ -1,0 +1,35 @@
+use super::model::{NewServer, Server, ServerFilter, ServerSort};
+use crate::{
+    Result,
+    change::{Change, Done},
+    ids::ServerId,
+    page::{Page, PageRequest},
+};
+use async_trait::async_trait;
+
+/// The servers in the database.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait Servers: Send + Sync {
+    /// Registers a server at the time of the change's entry, which it completes with the server's id and state.
+    ///
+    /// MUST fail with `name_taken` if there is a server of that name, and with [`crate::Error::Invalid`] for
+    /// `pool_id` if there is no such pool.
+    async fn create(&self, server: NewServer, change: Change) -> Result<Done<Server>>;
+
+    /// Servers that match. Pages MUST neither repeat nor skip rows when others are inserted meanwhile.
+    async fn list(&self, filter: ServerFilter, sort: ServerSort, page: PageRequest) -> Result<Page<Server>>;
+
+    /// MUST fail with [`crate::Error::NotFound`] if there is none.
+    async fn get(&self, id: ServerId) -> Result<Server>;
+
+    /// Writes `server`, whose revision is one above that of the row it replaces.
+    ///
+    /// MUST fail with [`crate::Error::Stale`] if the row is at another revision, with [`crate::Error::NotFound`] if it
+    /// is gone, and with `name_taken` as for creation. MUST NOT touch what is reserved or what the agent reported.
+    async fn update(&self, server: Server, change: Change) -> Result<Done<Server>>;
+
+    /// Removes `server` if its row is still at that revision and nothing is reserved on it; errors as for `update`,
+    /// and `server_in_use` where something is reserved.
+    async fn delete(&self, server: Server, change: Change) -> Result<Done<()>>;
+}

@@ -1,0 +1,158 @@
+//! The table of permissions: one row per operation of the API.
+
+use serde::{Deserialize, Serialize};
+
+/// A capability of the product; API tokens are scoped to rooms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Room {
+    /// Users, tokens, sessions.
+    Identity,
+    /// The audit log.
+    Audit,
+    /// Servers.
+    Fleet,
+    /// Resource pools.
+    Pools,
+}
+
+impl Room {
+    /// Every room.
+    pub const ALL: [Self; 4] = [Self::Identity, Self::Audit, Self::Fleet, Self::Pools];
+
+    /// The room's name on every floor.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Audit => "audit",
+            Self::Fleet => "fleet",
+            Self::Pools => "pools",
+        }
+    }
+}
+
+/// What an operation asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: open to everybody.
+    Public,
+    /// To be somebody.
+    Known,
+    /// To read in this room.
+    Read(Room),
+    /// To change things in this room.
+    Change(Room),
+    /// To manage users and tokens.
+    Manage(Room),
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $variant:ident = $id:literal, $action:literal, $access:expr;)+) => {
+        /// Everything that the API can be asked to do.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Operation {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Operation {
+            /// Every operation.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Its `operationId` in the API document.
+            #[must_use]
+            pub fn id(self) -> &'static str {
+                match self { $(Self::$variant => $id,)+ }
+            }
+
+            /// Its name in the audit log.
+            #[must_use]
+            pub fn action(self) -> &'static str {
+                match self { $(Self::$variant => $action,)+ }
+            }
+
+            /// Who may do it.
+            #[must_use]
+            pub fn access(self) -> Access {
+                match self { $(Self::$variant => $access,)+ }
+            }
+        }
+    };
+}
+
+operations! {
+    /// Whether the process is alive.
+    HealthGet = "health_get", "health.get", Access::Public;
+    /// Whether it can do its work.
+    ReadyGet = "ready_get", "ready.get", Access::Public;
+    /// The API document.
+    OpenapiGet = "openapi_get", "openapi.get", Access::Public;
+    /// Metrics of the product itself, for Prometheus.
+    MetricsGet = "metrics_get", "metrics.get", Access::Known;
+    /// A stream of changes.
+    EventStream = "event_stream", "event.stream", Access::Known;
+    /// Sign in with a password.
+    AuthLogin = "auth_login", "session.create", Access::Public;
+    /// Sign out.
+    AuthLogout = "auth_logout", "session.delete", Access::Known;
+    /// Who am I.
+    AuthMe = "auth_me", "session.get", Access::Known;
+    /// A one-time ticket for a WebSocket.
+    TicketCreate = "ticket_create", "ticket.create", Access::Known;
+    /// Make an API token.
+    TokenCreate = "token_create", "token.create", Access::Manage(Room::Identity);
+    /// List API tokens.
+    TokenList = "token_list", "token.list", Access::Manage(Room::Identity);
+    /// Look at an API token.
+    TokenGet = "token_get", "token.get", Access::Manage(Room::Identity);
+    /// Revoke an API token.
+    TokenDelete = "token_delete", "token.delete", Access::Manage(Room::Identity);
+    /// Make a user.
+    UserCreate = "user_create", "user.create", Access::Manage(Room::Identity);
+    /// List users.
+    UserList = "user_list", "user.list", Access::Manage(Room::Identity);
+    /// Look at a user.
+    UserGet = "user_get", "user.get", Access::Manage(Room::Identity);
+    /// Change a user.
+    UserUpdate = "user_update", "user.update", Access::Manage(Room::Identity);
+    /// Remove a user.
+    UserDelete = "user_delete", "user.delete", Access::Manage(Room::Identity);
+    /// Read the audit log.
+    AuditLogList = "audit_log_list", "audit.list", Access::Read(Room::Audit);
+    /// Check the audit log.
+    AuditVerify = "audit_verify", "audit.verify", Access::Read(Room::Audit);
+    /// Export the audit log.
+    AuditExport = "audit_export", "audit.export", Access::Read(Room::Audit);
+    /// Register a server.
+    ServerCreate = "server_create", "server.create", Access::Change(Room::Fleet);
+    /// List servers.
+    ServerList = "server_list", "server.list", Access::Read(Room::Fleet);
+    /// Look at a server.
+    ServerGet = "server_get", "server.get", Access::Read(Room::Fleet);
+    /// Change a server.
+    ServerUpdate = "server_update", "server.update", Access::Change(Room::Fleet);
+    /// Remove a server.
+    ServerDelete = "server_delete", "server.delete", Access::Change(Room::Fleet);
+    /// Take a server out of scheduling.
+    ServerCordon = "server_cordon", "server.cordon", Access::Change(Room::Fleet);
+    /// Put a server back into scheduling.
+    ServerUncordon = "server_uncordon", "server.uncordon", Access::Change(Room::Fleet);
+    /// Make a pool.
+    PoolCreate = "pool_create", "pool.create", Access::Change(Room::Pools);
+    /// List pools.
+    PoolList = "pool_list", "pool.list", Access::Read(Room::Pools);
+    /// Look at a pool.
+    PoolGet = "pool_get", "pool.get", Access::Read(Room::Pools);
+    /// Change a pool.
+    PoolUpdate = "pool_update", "pool.update", Access::Change(Room::Pools);
+    /// Remove a pool.
+    PoolDelete = "pool_delete", "pool.delete", Access::Change(Room::Pools);
+}
+
+impl Operation {
+    /// The operation with this `operationId`.
+    #[must_use]
+    pub fn by_id(id: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|operation| operation.id() == id)
+    }
+}

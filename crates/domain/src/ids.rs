@@ -1,0 +1,31 @@
+//! A type per id, so that a server's id is never taken for a pool's.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )+};
+}
+
+ids!(
+    /// Identifies a server.
+    ServerId,
+    /// Identifies a resource pool.
+    PoolId,
+    /// Identifies a user.
+    UserId,
+    /// Identifies an API token.
+    TokenId,
+    /// Identifies a console session.
+    SessionId,
+);
