@@ -1,0 +1,254 @@
+//! The way to the database: reads from a small pool, writes through the one writer.
+
+use crate::{
+    connection::{AnyConnection, DatabaseUrl, ReadConnections},
+    failure::{Failure, Kind},
+    idempotency,
+    identity::CredentialCache,
+    writer::{Command, RowLock, WriterHandle},
+};
+use diesel::{RunQueryDsl, sql_query};
+use domain::{
+    Error, Result,
+    audit::{AuditEntry, Head, Seal},
+    change::{Change, Done, Once},
+    clock::Timestamp,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{oneshot, watch};
+
+/// How a [`Database`] is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct DatabaseOptions {
+    /// The most connections for reading.
+    pub readers: u32,
+    /// How long a read waits for a connection.
+    pub patience: Duration,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self { readers: 8, patience: Duration::from_secs(2) }
+    }
+}
+
+/// A database in use. Clones share it.
+#[derive(Clone)]
+pub struct Database {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    url: DatabaseUrl,
+    seal: Seal,
+    readers: r2d2::Pool<ReadConnections>,
+    connections: ReadConnections,
+    writer: Mutex<Option<WriterHandle>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    head: watch::Receiver<Head>,
+    credentials: CredentialCache,
+}
+
+/// Failed attempts to connect are told to whoever asked for the connection, and need not be told twice.
+#[derive(Debug)]
+struct Quiet;
+
+impl r2d2::HandleError<Failure> for Quiet {
+    fn handle_error(&self, error: Failure) {
+        tracing::debug!(%error, "no connection to the database");
+    }
+}
+
+impl Database {
+    /// Opens the database, whose schema must be current already (see [`crate::migrate`]).
+    ///
+    /// # Errors
+    /// If its threads cannot be started. A database that does not answer shows when it is used.
+    pub fn open(url: DatabaseUrl, seal: Seal, options: DatabaseOptions) -> Result<Self> {
+        let connections = ReadConnections::new(url.clone());
+        let readers = r2d2::Pool::builder()
+            .max_size(options.readers)
+            .min_idle(Some(0))
+            .connection_timeout(options.patience)
+            .test_on_check_out(true)
+            .error_handler(Box::new(Quiet))
+            .build_unchecked(connections.clone());
+        let (writer, thread) = WriterHandle::start(url.clone(), seal.clone())?;
+        let head = writer.head();
+        let shared = Shared {
+            url,
+            seal,
+            readers,
+            connections,
+            writer: Mutex::new(Some(writer)),
+            thread: Mutex::new(Some(thread)),
+            head,
+            credentials: CredentialCache::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Where the truth is kept.
+    #[must_use]
+    pub fn url(&self) -> &DatabaseUrl {
+        &self.shared.url
+    }
+
+    /// The head of the audit log as this process last wrote it; it changes whenever something was committed.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<Head> {
+        self.shared.head.clone()
+    }
+
+    /// What secrets open, as far as it is remembered.
+    pub(crate) fn credentials(&self) -> &CredentialCache {
+        &self.shared.credentials
+    }
+
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.shared.seal
+    }
+
+    /// Lets the writer finish what waits, and ends it. Later writes are refused as unavailable.
+    pub async fn close(&self) {
+        drop(self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // The writer caught its own failures; if it panicked there is nothing left to save.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Whether the database can be read and written at this moment.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::StorageFull`] with what is wrong.
+    pub async fn ready(&self) -> Result<()> {
+        self.read(|connection| Ok(sql_query("SELECT 1").execute(connection)?)).await?;
+        self.write_silently(Vec::new(), |connection| {
+            sql_query("UPDATE audit_head SET seq = seq WHERE id = 1").execute(connection)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs a read on a thread that may block.
+    pub(crate) async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut AnyConnection) -> Result<T, Failure> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let joined = tokio::task::spawn_blocking(move || shared.read(&work)).await;
+        joined.map_err(Error::internal)?
+    }
+
+    /// Commits `work` with its audit entry and idempotency key. `work` completes the entry (`None` records nothing)
+    /// and MUST be repeatable: it is run again when the database asks for it.
+    pub(crate) async fn write<T, F>(&self, change: Change, locks: Vec<RowLock>, work: F) -> Result<Done<T>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Fn(&mut AnyConnection, AuditEntry) -> Result<(T, Option<AuditEntry>), Failure> + Send + 'static,
+    {
+        let Change { entry, once } = change;
+        self.submit(locks, move |connection| {
+            if let Some(value) = replay(connection, once.as_ref(), entry.created_at)? {
+                return Ok((Done { value, replayed: true }, None));
+            }
+            let (value, recorded) = work(connection, entry.clone())?;
+            if let Some(once) = &once {
+                idempotency::keep(connection, once, &value, entry.created_at)?;
+            }
+            Ok((Done { value, replayed: false }, recorded))
+        })
+        .await
+    }
+
+    /// Commits what is no change of intent or state, such as a time of last use: nothing is recorded.
+    pub(crate) async fn write_silently<T, F>(&self, locks: Vec<RowLock>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut AnyConnection) -> Result<T, Failure> + Send + 'static,
+    {
+        self.submit(locks, move |connection| Ok((work(connection)?, None))).await
+    }
+
+    async fn submit<T, F>(&self, locks: Vec<RowLock>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut AnyConnection) -> Result<(T, Option<AuditEntry>), Failure> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let unanswered = || Error::Unavailable { reason: "the server is stopping".to_owned(), source: None };
+        let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(unanswered)?;
+        writer.submit(Box::new(Unit { locks, work, outcome: None, sender })).await?;
+        receiver.await.map_err(|_closed| unanswered())?
+    }
+}
+
+fn replay<T: DeserializeOwned>(
+    connection: &mut AnyConnection,
+    once: Option<&Once>,
+    now: Timestamp,
+) -> Result<Option<T>, Failure> {
+    once.map_or(Ok(None), |once| idempotency::find(connection, once, now))
+}
+
+impl Shared {
+    fn read<T>(&self, work: &dyn Fn(&mut AnyConnection) -> Result<T, Failure>) -> Result<T> {
+        let outcome = self.read_once(work);
+        match outcome {
+            // The pool held a connection from before the database was restarted; a fresh one may do.
+            Err(failure) if failure.kind() == Some(Kind::Gone) => Ok(self.read_once(work)?),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn read_once<T>(&self, work: &dyn Fn(&mut AnyConnection) -> Result<T, Failure>) -> Result<T, Failure> {
+        let mut pooled = self.readers.get().map_err(|error| Failure::gone(&error.to_string()))?;
+        let outcome = work(&mut pooled.connection);
+        if matches!(&outcome, Err(failure) if failure.kind() == Some(Kind::Gone)) {
+            self.connections.forget();
+        }
+        outcome
+    }
+}
+
+/// A command with a typed outcome.
+struct Unit<T, F> {
+    locks: Vec<RowLock>,
+    work: F,
+    outcome: Option<Result<T>>,
+    sender: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Command for Unit<T, F>
+where
+    T: Send,
+    F: Fn(&mut AnyConnection) -> Result<(T, Option<AuditEntry>), Failure> + Send,
+{
+    fn locks(&self) -> &[RowLock] {
+        &self.locks
+    }
+
+    fn run(&mut self, connection: &mut AnyConnection) -> Result<Option<AuditEntry>, Failure> {
+        let (value, entry) = (self.work)(connection)?;
+        self.outcome = Some(Ok(value));
+        Ok(entry)
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.outcome = Some(Err(error));
+    }
+
+    fn answer(self: Box<Self>) {
+        if let Some(outcome) = self.outcome {
+            // Whoever asked may have hung up; the work stands all the same.
+            let _ = self.sender.send(outcome);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! `StarLink`'s repositories on `SQLite` and `PostgreSQL`.
+//!
+//! [`Database`] hides pools, threads, transactions and the differences between the two; a room's file holds its
+//! queries and nothing that decides. Every write goes through one writer per process, which lets waiting commands
+//! share a durable transaction and appends their audit rows last.
+
+mod audit;
+mod connection;
+mod database;
+mod failure;
+mod fleet;
+mod identity;
+mod idempotency;
+mod migrate;
+mod pools;
+mod schema;
+mod transfer;
+mod values;
+mod writer;
+
+pub use audit::DieselAuditLog;
+pub use connection::DatabaseUrl;
+pub use database::{Database, DatabaseOptions};
+pub use fleet::DieselServers;
+pub use identity::{DieselSessions, DieselTokens, DieselUsers};
+pub use migrate::{MigrationReport, SchemaState, migrate, schema_state};
+pub use pools::DieselPools;
+pub use transfer::{CopyReport, backup, copy, restore};

@@ -1,0 +1,155 @@
+//! The tables, as both migrations make them.
+
+diesel::table! {
+    pools (id) {
+        id -> BigInt,
+        name -> Text,
+        kind -> Text,
+        quota_cpu_millis -> Nullable<BigInt>,
+        quota_memory_mib -> Nullable<BigInt>,
+        quota_storage_mib -> Nullable<BigInt>,
+        quota_gpus -> Nullable<BigInt>,
+        watermarks -> Text,
+        strategy -> Text,
+        labels -> Text,
+        description -> Nullable<Text>,
+        state -> Text,
+        search_text -> Text,
+        revision -> BigInt,
+        created_at_us -> BigInt,
+        updated_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    servers (id) {
+        id -> BigInt,
+        name -> Text,
+        architecture -> Text,
+        status -> Text,
+        cpu_millis -> BigInt,
+        memory_mib -> BigInt,
+        storage_mib -> BigInt,
+        gpus -> BigInt,
+        reserved_cpu_millis -> BigInt,
+        reserved_memory_mib -> BigInt,
+        reserved_storage_mib -> BigInt,
+        reserved_gpus -> BigInt,
+        gpu_model -> Nullable<Text>,
+        location -> Nullable<Text>,
+        cluster -> Nullable<Text>,
+        zone -> Nullable<Text>,
+        pool_id -> Nullable<BigInt>,
+        tags -> Text,
+        cordoned -> Bool,
+        emulated_architectures -> Text,
+        drivers -> Text,
+        os -> Nullable<Text>,
+        kernel -> Nullable<Text>,
+        agent_version -> Nullable<Text>,
+        last_seen_at_us -> Nullable<BigInt>,
+        search_text -> Text,
+        revision -> BigInt,
+        created_at_us -> BigInt,
+        updated_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    server_tags (server_id, key) {
+        server_id -> BigInt,
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    users (id) {
+        id -> BigInt,
+        name -> Text,
+        role -> Text,
+        password_hash -> Text,
+        disabled -> Bool,
+        revision -> BigInt,
+        created_at_us -> BigInt,
+        updated_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    tokens (id) {
+        id -> BigInt,
+        name -> Text,
+        secret_digest -> Text,
+        role -> Text,
+        scopes -> Nullable<Text>,
+        expires_at_us -> Nullable<BigInt>,
+        last_used_at_us -> Nullable<BigInt>,
+        created_by -> Text,
+        created_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    sessions (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        secret_digest -> Text,
+        expires_at_us -> BigInt,
+        created_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    tickets (secret_digest) {
+        secret_digest -> Text,
+        credential_digest -> Text,
+        expires_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (caller, idempotency_key) {
+        caller -> Text,
+        idempotency_key -> Text,
+        fingerprint -> Text,
+        answer -> Text,
+        created_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit_logs (seq) {
+        seq -> BigInt,
+        created_at_us -> BigInt,
+        actor -> Text,
+        action -> Text,
+        target -> Nullable<Text>,
+        outcome -> Text,
+        canonical -> Text,
+        hash -> Text,
+    }
+}
+
+diesel::table! {
+    audit_head (id) {
+        id -> BigInt,
+        seq -> BigInt,
+        hash -> Text,
+    }
+}
+
+diesel::table! {
+    audit_checkpoints (seq) {
+        seq -> BigInt,
+        hash -> Text,
+        created_at_us -> BigInt,
+        mac -> Text,
+    }
+}
+
+diesel::joinable!(servers -> pools (pool_id));
+diesel::joinable!(server_tags -> servers (server_id));
+diesel::joinable!(sessions -> users (user_id));
+diesel::allow_tables_to_appear_in_same_query!(pools, servers, server_tags);
+diesel::allow_tables_to_appear_in_same_query!(users, sessions);

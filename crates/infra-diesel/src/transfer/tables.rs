@@ -1,0 +1,172 @@
+//! Every table with its columns, in the order in which they can be filled: what is referred to comes first.
+
+use crate::{
+    connection::AnyConnection,
+    failure::Failure,
+    schema,
+    values::corrupt,
+};
+use diesel::{connection::{DefaultLoadingMode, SimpleConnection}, pg::PgRowByRowLoadingMode, prelude::*};
+
+/// Rows that are inserted by one statement; `SQLite` takes 32,766 parameters.
+const STEP: usize = 500;
+
+macro_rules! tables {
+    ($($table:ident ($($key:ident),+) { $($column:ident: $type:ty),+ $(,)? })+) => {
+        $(
+            mod $table {
+                use super::*;
+
+                #[derive(Debug, PartialEq, Queryable, Insertable)]
+                #[diesel(table_name = schema::$table)]
+                #[diesel(treat_none_as_default_value = false)]
+                struct Row { $($column: $type),+ }
+
+                /// Hands every row, in the order of the primary key, to `each`, a few hundred at a time.
+                fn stream(
+                    connection: &mut AnyConnection,
+                    mut each: impl FnMut(Vec<Row>) -> Result<(), Failure>,
+                ) -> Result<(), Failure> {
+                    let query = schema::$table::table.order(($(schema::$table::$key.asc(),)+));
+                    match connection {
+                        AnyConnection::Sqlite(c) => chunks(query.load_iter::<Row, DefaultLoadingMode>(c)?, &mut each),
+                        AnyConnection::Postgresql(c) => chunks(query.load_iter::<Row, PgRowByRowLoadingMode>(c)?, &mut each),
+                    }
+                }
+
+                pub(super) fn copy(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<u64, Failure> {
+                    let mut copied = 0;
+                    stream(from, |rows| {
+                        copied += rows.len();
+                        match to {
+                            AnyConnection::Sqlite(c) => diesel::insert_into(schema::$table::table).values(&rows).execute(c)?,
+                            AnyConnection::Postgresql(c) => diesel::insert_into(schema::$table::table).values(&rows).execute(c)?,
+                        };
+                        Ok(())
+                    })?;
+                    compare(from, to)?;
+                    u64::try_from(copied).map_err(|error| corrupt(error.to_string()))
+                }
+
+                /// Reads both sides again, side by side.
+                fn compare(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<(), Failure> {
+                    let query = || schema::$table::table.order(($(schema::$table::$key.asc(),)+));
+                    let mut rest: Box<dyn Iterator<Item = QueryResult<Row>>> = match to {
+                        AnyConnection::Sqlite(c) => Box::new(query().load_iter::<Row, DefaultLoadingMode>(c)?),
+                        AnyConnection::Postgresql(c) => Box::new(query().load_iter::<Row, PgRowByRowLoadingMode>(c)?),
+                    };
+                    stream(from, |rows| {
+                        for row in rows {
+                            if rest.next().transpose()?.as_ref() != Some(&row) {
+                                return Err(differs(stringify!($table)));
+                            }
+                        }
+                        Ok(())
+                    })?;
+                    if rest.next().is_some() { Err(differs(stringify!($table))) } else { Ok(()) }
+                }
+
+                pub(super) fn count(connection: &mut AnyConnection) -> Result<u64, Failure> {
+                    let rows: i64 = schema::$table::table.count().get_result(connection)?;
+                    u64::try_from(rows).map_err(|error| corrupt(error.to_string()))
+                }
+            }
+        )+
+
+        /// Names of all tables.
+        const NAMES: &[&str] = &[$(stringify!($table)),+];
+
+        /// Copies and compares every table into ones that are empty.
+        pub(super) fn copy_all(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<Vec<(&'static str, u64)>, Failure> {
+            // The migration put its only row there; the copy brings its own.
+            to.batch_execute("DELETE FROM audit_head")?;
+            let copied = vec![$((stringify!($table), $table::copy(from, to)?)),+];
+            set_sequences(to)?;
+            Ok(copied)
+        }
+
+        /// Counts the rows of every table.
+        pub(super) fn count(connection: &mut AnyConnection) -> Result<Vec<(&'static str, u64)>, Failure> {
+            Ok(vec![$((stringify!($table), $table::count(connection)?)),+])
+        }
+    };
+}
+
+tables! {
+    pools (id) {
+        id: i64, name: String, kind: String, quota_cpu_millis: Option<i64>, quota_memory_mib: Option<i64>,
+        quota_storage_mib: Option<i64>, quota_gpus: Option<i64>, watermarks: String, strategy: String, labels: String,
+        description: Option<String>, state: String, search_text: String, revision: i64, created_at_us: i64,
+        updated_at_us: i64,
+    }
+    servers (id) {
+        id: i64, name: String, architecture: String, status: String, cpu_millis: i64, memory_mib: i64,
+        storage_mib: i64, gpus: i64, reserved_cpu_millis: i64, reserved_memory_mib: i64, reserved_storage_mib: i64,
+        reserved_gpus: i64, gpu_model: Option<String>, location: Option<String>, cluster: Option<String>,
+        zone: Option<String>, pool_id: Option<i64>, tags: String, cordoned: bool, emulated_architectures: String,
+        drivers: String, os: Option<String>, kernel: Option<String>, agent_version: Option<String>,
+        last_seen_at_us: Option<i64>, search_text: String, revision: i64, created_at_us: i64, updated_at_us: i64,
+    }
+    server_tags (server_id, key) { server_id: i64, key: String, value: String }
+    users (id) {
+        id: i64, name: String, role: String, password_hash: String, disabled: bool, revision: i64,
+        created_at_us: i64, updated_at_us: i64,
+    }
+    tokens (id) {
+        id: i64, name: String, secret_digest: String, role: String, scopes: Option<String>,
+        expires_at_us: Option<i64>, last_used_at_us: Option<i64>, created_by: String, created_at_us: i64,
+    }
+    sessions (id) { id: i64, user_id: i64, secret_digest: String, expires_at_us: i64, created_at_us: i64 }
+    tickets (secret_digest) { secret_digest: String, credential_digest: String, expires_at_us: i64 }
+    idempotency_keys (caller, idempotency_key) {
+        caller: String, idempotency_key: String, fingerprint: String, answer: String, created_at_us: i64,
+    }
+    audit_logs (seq) {
+        seq: i64, created_at_us: i64, actor: String, action: String, target: Option<String>, outcome: String,
+        canonical: String, hash: String,
+    }
+    audit_head (id) { id: i64, seq: i64, hash: String }
+    audit_checkpoints (seq) { seq: i64, hash: String, created_at_us: i64, mac: String }
+}
+
+fn chunks<R>(
+    mut rows: impl Iterator<Item = QueryResult<R>>,
+    each: &mut impl FnMut(Vec<R>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    loop {
+        let chunk = rows.by_ref().take(STEP).collect::<QueryResult<Vec<_>>>()?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        each(chunk)?;
+    }
+}
+
+fn differs(table: &str) -> Failure {
+    corrupt(format!("a row of {table} was read back differently from how it was written; nothing was kept"))
+}
+
+/// Whether anything was ever written.
+pub(super) fn has_data(connection: &mut AnyConnection) -> Result<bool, Failure> {
+    let rows: u64 = count(connection)?.iter().filter(|(name, _)| *name != "audit_head").map(|(_, rows)| rows).sum();
+    Ok(rows > 0)
+}
+
+/// Removes every row, what refers to others first.
+pub(super) fn clear(connection: &mut AnyConnection) -> Result<(), Failure> {
+    for name in NAMES.iter().rev() {
+        connection.batch_execute(&format!("DELETE FROM {name}"))?;
+    }
+    Ok(())
+}
+
+/// `PostgreSQL` does not notice ids that were inserted; `SQLite` does.
+fn set_sequences(connection: &mut AnyConnection) -> Result<(), Failure> {
+    let AnyConnection::Postgresql(postgres) = connection else { return Ok(()) };
+    for table in ["pools", "servers", "users", "tokens", "sessions"] {
+        postgres.batch_execute(&format!(
+            "SELECT setval(pg_get_serial_sequence('{table}', 'id'), COALESCE((SELECT MAX(id) FROM {table}), 0) + 1, false)"
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+DROP TABLE audit_checkpoints;
+DROP TABLE audit_head;
+DROP TABLE audit_logs;
+DROP TABLE idempotency_keys;
+DROP TABLE tickets;
+DROP TABLE sessions;
+DROP TABLE tokens;
+DROP TABLE users;
+DROP TABLE server_tags;
+DROP TABLE servers;
+DROP TABLE pools;
