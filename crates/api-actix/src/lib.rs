@@ -5,6 +5,7 @@
 //! ([`openapi`]), so the document is made from the handlers, and what is not in the document is not served
 //! ([`middleware::guard`]).
 
+pub mod auth;
 pub mod docs;
 pub mod extract;
 pub mod middleware;
@@ -12,6 +13,8 @@ pub mod mount;
 pub mod openapi;
 pub mod problem;
 pub mod reply;
+pub mod rooms;
+pub mod spreadsheet;
 
 #[cfg(test)]
 mod toy;

@@ -53,6 +53,12 @@ impl Api {
         &self.document
     }
 
+    /// The document, for middleware that outlives a borrow.
+    #[must_use]
+    pub fn shared_document(&self) -> Arc<Document> {
+        self.document.clone()
+    }
+
     /// Registers the documented routes, `/openapi.json` and `/docs`.
     pub fn configure(&self, config: &mut ServiceConfig) {
         (self.routes)(&mut paperclip::actix::web::ServiceConfig::from(&mut *config));

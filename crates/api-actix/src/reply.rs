@@ -8,6 +8,7 @@ use actix_web::{
         StatusCode,
         header::{self, HeaderName},
     },
+    cookie::Cookie,
     web::Bytes,
 };
 use domain::{Error, page::Page};
@@ -75,6 +76,34 @@ pub trait Media {
     const TYPES: &'static [&'static str];
     /// What is streamed.
     const DESCRIPTION: &'static str;
+    /// The headers it comes with.
+    const HEADERS: &'static [AnswerHeader] = &[];
+}
+
+/// 200 with a JSON document and a cookie, set or taken back.
+#[derive(Debug)]
+pub struct WithCookie<T> {
+    view: T,
+    cookie: Option<Cookie<'static>>,
+}
+
+impl<T> WithCookie<T> {
+    /// Answers with `view` and this cookie, if there is one.
+    pub fn new(view: T, cookie: Option<Cookie<'static>>) -> Self {
+        Self { view, cookie }
+    }
+}
+
+impl<T: Serialize> Responder for WithCookie<T> {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        let mut builder = start(StatusCode::OK, Delivery::Fresh);
+        if let Some(cookie) = self.cookie {
+            builder.cookie(cookie);
+        }
+        json(&mut builder, &self.view)
+    }
 }
 
 /// 200 with bytes that come as they are made.
@@ -142,6 +171,15 @@ impl<M: Media> Streamed<M> {
             .content_type(format!("{media_type}{text}"))
             .streaming(stream.map(|item| item.map_err(Into::into)));
         Self { response, media: PhantomData }
+    }
+
+    /// Adds a header that [`Media::HEADERS`] announces.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = header::HeaderValue::from_str(value) {
+            self.response.headers_mut().insert(name, value);
+        }
+        self
     }
 
     /// Has browsers save it as `name`, which must be plain ASCII.
@@ -244,7 +282,7 @@ fn next_page(path: &str, query: &str, cursor: &str) -> String {
 }
 
 macro_rules! answers {
-    ($(<$($generic:ident: $bound:path),*> $reply:ty => $status:literal $description:expr, $content:expr, [$($header:ident),*];)+) => {$(
+    ($(<$($generic:ident: $bound:path),*> $reply:ty => $status:literal $description:expr, $content:expr, $headers:expr;)+) => {$(
         impl<$($generic),*> Apiv2Schema for $reply {}
         impl<$($generic: $bound),*> OperationModifier for $reply {
             fn update_parameter(_: &mut DefaultOperationRaw) {}
@@ -254,7 +292,7 @@ macro_rules! answers {
                     status: $status,
                     description: $description,
                     content: $content,
-                    headers: &[$(AnswerHeader::$header),*],
+                    headers: $headers,
                 }));
             }
         }
@@ -262,12 +300,13 @@ macro_rules! answers {
 }
 
 answers! {
-    <T: JsonSchema> Reply<T> => 200 "Done.", Content::Json(facts::named::<T>), [];
-    <T: JsonSchema> Versioned<T> => 200 "The resource as it is now.", Content::Json(facts::named::<T>), [Etag];
-    <T: JsonSchema> Created<T> => 201 "Created.", Content::Json(facts::named::<T>), [Location, Etag];
-    <> NoContent => 204 "Done; there is nothing to tell.", Content::Empty, [];
-    <T: JsonSchema> Listed<T> => 200 "A page of the list.", Content::JsonArray(facts::named::<T>), [TotalCount, Link];
-    <M: Media> Streamed<M> => 200 M::DESCRIPTION, Content::Raw(M::TYPES), [];
+    <T: JsonSchema> Reply<T> => 200 "Done.", Content::Json(facts::named::<T>), &[];
+    <T: JsonSchema> Versioned<T> => 200 "The resource as it is now.", Content::Json(facts::named::<T>), &[AnswerHeader::Etag];
+    <T: JsonSchema> WithCookie<T> => 200 "Done.", Content::Json(facts::named::<T>), &[AnswerHeader::SetCookie];
+    <T: JsonSchema> Created<T> => 201 "Created.", Content::Json(facts::named::<T>), &[AnswerHeader::Location, AnswerHeader::Etag];
+    <> NoContent => 204 "Done; there is nothing to tell.", Content::Empty, &[];
+    <T: JsonSchema> Listed<T> => 200 "A page of the list.", Content::JsonArray(facts::named::<T>), &[AnswerHeader::TotalCount, AnswerHeader::Link];
+    <M: Media> Streamed<M> => 200 M::DESCRIPTION, Content::Raw(M::TYPES), M::HEADERS;
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod digest;
 pub mod entropy;
 pub mod error;
 pub mod fleet;
+pub mod health;
 pub mod identity;
 pub mod ids;
 pub mod page;

@@ -252,3 +252,10 @@ where
         }
     }
 }
+
+#[async_trait::async_trait]
+impl domain::health::Probe for Database {
+    async fn ready(&self) -> Result<()> {
+        Self::ready(self).await
+    }
+}

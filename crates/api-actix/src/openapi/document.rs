@@ -81,6 +81,12 @@ impl Document {
         self.promises.get(template)
     }
 
+    /// What is promised for a request: its path template, as registered, and its method. `HEAD` counts as `GET`.
+    #[must_use]
+    pub fn promise(&self, pattern: &str, method: &str) -> Option<&Promise> {
+        self.promises.get(&super::facts::template(pattern))?.get(if method == "HEAD" { "GET" } else { method })
+    }
+
     /// The ids of all operations.
     pub fn operation_ids(&self) -> impl Iterator<Item = &str> {
         self.promises.values().flat_map(BTreeMap::values).map(|promise| promise.operation_id.as_str())

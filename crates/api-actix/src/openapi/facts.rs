@@ -52,6 +52,10 @@ pub enum AnswerHeader {
     Link,
     /// How many rows the whole list has.
     TotalCount,
+    /// The session of a browser.
+    SetCookie,
+    /// The head of the audit log's chain.
+    AuditHead,
 }
 
 /// An answer to a request that went well.
@@ -83,6 +87,15 @@ pub enum Fact {
     },
     /// It reads the members of this object from the query string.
     Query(SchemaOf),
+    /// It reads a header of its own.
+    Header {
+        /// The header's name.
+        name: &'static str,
+        /// What it says.
+        description: &'static str,
+        /// What it may be.
+        schema: Value,
+    },
     /// It honours `If-Match`.
     IfMatch,
     /// It honours `Idempotency-Key`.

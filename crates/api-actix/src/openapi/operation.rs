@@ -56,6 +56,9 @@ fn parameters(found: &Found, schemas: &mut Schemas) -> Vec<Value> {
                 "name": name, "in": "path", "required": true, "description": description, "schema": schema,
             })),
             Fact::Query(schema) => parameters.extend(query(*schema, schemas)),
+            Fact::Header { name, description, schema } => parameters.push(json!({
+                "name": name, "in": "header", "required": false, "description": description, "schema": schema,
+            })),
             Fact::IfMatch => parameters.push(json!({
                 "name": "If-Match", "in": "header", "required": false,
                 "description": "The `ETag` the resource had when it was read; if it has changed since, the answer is 412.",
@@ -119,7 +122,7 @@ fn means_null(schema: &Value) -> bool {
 fn body(found: &Found, schemas: &mut Schemas) -> Option<Value> {
     let (schema, presence) = found.facts.iter().find_map(|fact| match fact {
         Fact::Body(schema, presence) => Some((*schema, *presence)),
-        Fact::Authenticated | Fact::Path { .. } | Fact::Query(_) | Fact::IfMatch | Fact::Once | Fact::Answer(_) => None,
+        Fact::Authenticated | Fact::Path { .. } | Fact::Query(_) | Fact::Header { .. } | Fact::IfMatch | Fact::Once | Fact::Answer(_) => None,
     })?;
     let media = json!({ "schema": schemas.request(schema) });
     let content = if found.method == "patch" {

@@ -28,7 +28,7 @@ pub(super) fn failures(found: &Found) -> BTreeSet<u16> {
             Fact::Answer(Answer { content: Content::Json(_) | Content::JsonArray(_) | Content::Raw(_), .. }) => {
                 statuses.extend([406]);
             }
-            Fact::Answer(Answer { content: Content::Empty, .. }) | Fact::Query(_) | Fact::Once => {}
+            Fact::Answer(Answer { content: Content::Empty, .. }) | Fact::Query(_) | Fact::Header { .. } | Fact::Once => {}
         }
     }
     statuses
@@ -65,6 +65,8 @@ pub(super) fn shared_headers() -> Value {
         "Location": text("Where the new resource is."),
         "Link": text("`<…>; rel=\"next\"` if there is a next page."),
         "TotalCount": number("How many rows the whole list has."),
+        "SetCookie": text("The session's cookie: `HttpOnly`, `SameSite=Strict`."),
+        "AuditHead": text("The number and the hash of the last row, as `seq:hash`."),
         "Replayed": text("`true` if this is the answer to an earlier request with the same `Idempotency-Key`."),
         "RetryAfter": number("Seconds after which it is worth trying again."),
         "Authenticate": text("`Bearer`: send a token."),
@@ -99,6 +101,8 @@ fn success_headers(answer: &Answer, found: &Found) -> Value {
         AnswerHeader::Location => ("Location", "Location"),
         AnswerHeader::Link => ("Link", "Link"),
         AnswerHeader::TotalCount => ("X-Total-Count", "TotalCount"),
+        AnswerHeader::SetCookie => ("Set-Cookie", "SetCookie"),
+        AnswerHeader::AuditHead => ("X-Audit-Head", "AuditHead"),
     }));
     if found.facts.iter().any(|fact| matches!(fact, Fact::Once)) {
         headers.push(("Idempotency-Replayed", "Replayed"));

@@ -5,12 +5,14 @@
 //! an edit, a removal, a swap or a cut tail shows. Secrets never enter a row.
 
 mod chain;
+mod events;
 mod model;
 mod ports;
 mod refusals;
 mod service;
 
 pub use chain::{ChainVerifier, Seal, StoredRow, Verification};
+pub use events::{Event, event_of};
 pub use model::{
     AuditEntry, AuditFilter, AuditLine, AuditRow, Checkpoint, Head, HeadMark, MarkKind, Outcome, Refusal,
 };

@@ -75,6 +75,14 @@ impl AuditService {
         self.log.after(filter, seq, EXPORT_STEP).await
     }
 
+    /// Whether the actor may watch changes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Forbidden`] if not.
+    pub fn event_stream(&self, actor: &Actor) -> Result<()> {
+        actor.authorize(Operation::EventStream)
+    }
+
     /// The last row of the chain.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ pub use model::{
 };
 pub use permissions::{Access, Operation, Room};
 pub use ports::{PasswordHasher, Sessions, Tokens, Users};
-pub use sessions::{Login, SESSION_HOURS, SessionPorts, SessionService, TICKET_SECONDS, Ticket};
+pub use sessions::{Denied, Login, SESSION_HOURS, SessionPorts, SessionService, TICKET_SECONDS, Ticket};
 pub use throttle::LoginThrottle;
 pub use tokens::TokenService;
 pub use users::UserService;

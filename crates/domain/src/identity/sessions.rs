@@ -56,6 +56,21 @@ pub struct Ticket {
     pub expires_at: Timestamp,
 }
 
+/// Why a secret opens nothing, and whose it was: for the audit log, which names who was refused.
+#[derive(Debug)]
+pub struct Denied {
+    /// What the bearer is told.
+    pub error: Error,
+    /// Its owner as audit rows name them, where the secret was once good.
+    pub owner: Option<String>,
+}
+
+impl From<Error> for Denied {
+    fn from(error: Error) -> Self {
+        Self { error, owner: None }
+    }
+}
+
 /// The ports of a [`SessionService`].
 pub struct SessionPorts {
     /// Where sessions are kept.
@@ -167,30 +182,33 @@ impl SessionService {
     pub async fn ticket_redeem(&self, ticket: &Secret, request_id: Option<String>) -> Result<Actor> {
         let taken = self.sessions.ticket_take(&ticket.digest(), self.clock.now()).await?;
         let refused = || Error::Unauthenticated { reason: "the ticket was used already or has expired; ask for another".to_owned() };
-        self.actor_of(&taken.ok_or_else(refused)?, request_id).await
+        self.actor_of(&taken.ok_or_else(refused)?, request_id).await.map_err(|denied| denied.error)
     }
 
     /// Who the bearer of `secret` is.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] if it opens nothing, with the name of its owner where it once did.
-    pub async fn authenticate(&self, secret: &Secret, request_id: Option<String>) -> Result<Actor> {
+    /// [`Denied`] with [`Error::Unauthenticated`] if it opens nothing, and the name of its owner where it once did.
+    pub async fn authenticate(&self, secret: &Secret, request_id: Option<String>) -> Result<Actor, Denied> {
         self.actor_of(&secret.digest(), request_id).await
     }
 
-    async fn actor_of(&self, digest: &str, request_id: Option<String>) -> Result<Actor> {
+    async fn actor_of(&self, digest: &str, request_id: Option<String>) -> Result<Actor, Denied> {
         let now = self.clock.now();
         match self.sessions.find_credential(digest).await? {
             Some(Credential::Token(token)) => self.bearer(token, now, request_id),
             Some(Credential::Session(session, user)) => signed_in(&session, user, now, request_id),
-            None => Err(Error::Unauthenticated { reason: "the token is not known; create one, or sign in again".to_owned() }),
+            None => {
+                let reason = "the token is not known; create one, or sign in again".to_owned();
+                Err(Error::Unauthenticated { reason }.into())
+            }
         }
     }
 
-    fn bearer(&self, token: Token, now: Timestamp, request_id: Option<String>) -> Result<Actor> {
+    fn bearer(&self, token: Token, now: Timestamp, request_id: Option<String>) -> Result<Actor, Denied> {
         if let Some(at) = token.expires_at.filter(|at| *at <= now) {
             let reason = format!("token {:?} expired at {}; create another", token.name.as_str(), at.to_rfc3339());
-            return Err(Error::Unauthenticated { reason });
+            return Err(Denied { error: Error::Unauthenticated { reason }, owner: Some(format!("token:{}", token.name)) });
         }
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(token.id, now);
         Ok(Actor {
@@ -223,9 +241,10 @@ impl SessionService {
     }
 }
 
-fn signed_in(session: &Session, user: User, now: Timestamp, request_id: Option<String>) -> Result<Actor> {
+fn signed_in(session: &Session, user: User, now: Timestamp, request_id: Option<String>) -> Result<Actor, Denied> {
     if session.expires_at <= now || user.disabled {
-        return Err(Error::Unauthenticated { reason: "the session has ended; sign in again".to_owned() });
+        let error = Error::Unauthenticated { reason: "the session has ended; sign in again".to_owned() };
+        return Err(Denied { error, owner: Some(format!("user:{}", user.name)) });
     }
     Ok(Actor {
         principal: Principal::User { id: user.id, name: user.name.as_str().to_owned(), session: session.id },

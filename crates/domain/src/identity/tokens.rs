@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Error, Result,
     audit::AuditEntry,
-    change::{Change, Done, Once},
+    change::{Change, Once},
     clock::{Clock, Timestamp},
     entropy::Entropy,
     ids::TokenId,

@@ -1,0 +1,76 @@
+//! The rooms of the house, one file each, and what they share.
+
+pub mod audit;
+pub mod fleet;
+pub mod identity;
+pub mod pools;
+pub mod system;
+
+mod dto;
+
+use crate::{
+    extract::{Caller, Once},
+    openapi::{Blueprint, OperationNote},
+    reply::Delivery,
+};
+use domain::{
+    change::Done,
+    digest::hex,
+    identity::{Access, Operation},
+};
+use paperclip::actix::web::ServiceConfig;
+
+/// Who asks.
+pub type Actor = Caller<domain::identity::Actor>;
+
+/// All documented routes.
+pub fn routes(config: &mut ServiceConfig<'_>) {
+    system::routes(config);
+    identity::routes(config);
+    audit::routes(config);
+    fleet::routes(config);
+    pools::routes(config);
+}
+
+/// What the API document is made from.
+#[must_use]
+pub fn blueprint() -> Blueprint {
+    Blueprint {
+        routes,
+        tags: vec![
+            ("system", "Health, metrics and the stream of changes."),
+            ("identity", "Users, API tokens and console sessions."),
+            ("audit", "Who did what, when, to what, with what outcome."),
+            ("fleet", "Servers: what they are, what they have, and whether they take work."),
+            ("pools", "Resource pools: groups of servers with quotas and a placement strategy."),
+        ],
+        handmade: Vec::new(),
+        notes,
+    }
+}
+
+/// What the permission table says about an operation, for its description.
+fn notes(id: &str) -> OperationNote {
+    let Some(operation) = Operation::by_id(id) else {
+        return OperationNote { sentence: None, statuses: Vec::new() };
+    };
+    let sentence = match operation.access() {
+        Access::Public => "Open to everybody.".to_owned(),
+        Access::Known => "For everybody who is signed in or has a token.".to_owned(),
+        Access::Read(room) => format!("Needs any role, and the scope `{}`.", room.as_str()),
+        Access::Change(room) => format!("Needs the role operator or admin, and the scope `{}`.", room.as_str()),
+        Access::Manage(room) => format!("Needs the role admin, and the scope `{}`.", room.as_str()),
+    };
+    let statuses = if operation == Operation::AuthLogin { vec![401] } else { Vec::new() };
+    OperationNote { sentence: Some(sentence), statuses }
+}
+
+/// The idempotency key of a request, as the repository keeps it.
+fn once_of(actor: &domain::identity::Actor, once: Once) -> Option<domain::change::Once> {
+    let key = once.into_key()?;
+    Some(domain::change::Once { caller: actor.label(), key: key.key, fingerprint: hex(&key.fingerprint) })
+}
+
+fn delivery<T>(done: &Done<T>) -> Delivery {
+    if done.replayed { Delivery::Replayed } else { Delivery::Fresh }
+}

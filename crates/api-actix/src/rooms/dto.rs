@@ -1,0 +1,157 @@
+//! Pieces of requests and answers that several rooms have.
+
+use domain::{
+    error::Checks,
+    patch::Patch,
+    text::{self, Name},
+};
+use schemars::{Schema, SchemaGenerator, json_schema};
+use std::collections::BTreeMap;
+
+/// The longest single-line text besides names, in characters.
+pub const MAX_LINE: usize = 128;
+/// The longest description, in characters.
+pub const MAX_DESCRIPTION: usize = 4096;
+
+/// A visible line: no control characters, no space at either end.
+const NAME_PATTERN: &str =
+    "^[^\\u0000-\\u0020\\u007f-\\u00a0]([^\\u0000-\\u001f\\u007f-\\u009f]*[^\\u0000-\\u0020\\u007f-\\u00a0])?$";
+/// A line without control characters.
+const LINE_PATTERN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+/// The spellings of architectures that are told; others of the same are accepted too.
+const ARCHITECTURES: [&str; 8] =
+    ["x86_64", "amd64", "x64", "arm64", "aarch64", "arm64/v8", "riscv64", "riscv64gc"];
+
+/// A name.
+pub fn name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 1, "maxLength": text::MAX_NAME, "pattern": NAME_PATTERN })
+}
+
+/// A single line.
+pub fn line(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "maxLength": MAX_LINE, "pattern": LINE_PATTERN })
+}
+
+/// An architecture in a request, in any common spelling.
+pub fn architecture(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ARCHITECTURES })
+}
+
+/// Tags or labels.
+pub fn tags(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["object", "null"],
+        "maxProperties": text::MAX_TAGS,
+        "description": "Keys have 1 to 63 letters, digits, `.`, `_`, `-` or `/` and start with a letter or digit.",
+        "additionalProperties": { "type": "string", "maxLength": text::MAX_TAG_VALUE, "pattern": LINE_PATTERN },
+    })
+}
+
+/// A merge patch of tags or labels.
+pub fn tags_patch(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["object", "null"],
+        "description": "A value sets a key, `null` removes it; `null` for the whole removes all.",
+        "additionalProperties": { "type": ["string", "null"], "maxLength": text::MAX_TAG_VALUE, "pattern": LINE_PATTERN },
+    })
+}
+
+/// Cores.
+pub fn cores(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "number", "minimum": 0.001, "maximum": 1_000_000 })
+}
+
+/// GiB, at least a MiB.
+pub fn gib(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "number", "minimum": 0.000_976_562_5, "maximum": 1_073_741_824 })
+}
+
+/// GiB, also none.
+pub fn gib_or_none(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "number", "minimum": 0, "maximum": 1_073_741_824 })
+}
+
+/// A number of GPUs.
+pub fn gpus(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_GPUS })
+}
+
+/// The most GPUs in a server.
+pub const MAX_GPUS: i64 = 100_000;
+
+/// Rows on a page.
+pub fn limit(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "null"], "format": "int64", "minimum": 1, "maximum": domain::page::MAX_LIMIT })
+}
+
+/// A capacity of at least the smallest unit.
+pub fn at_least_one(amount: Result<i64, String>, least: &str) -> Result<i64, String> {
+    match amount {
+        Ok(amount) if amount < 1 => Err(format!("must be at least {least}")),
+        amount => amount,
+    }
+}
+
+/// A number of GPUs.
+pub fn gpu_count(gpus: i64) -> Result<i64, String> {
+    if (0..=MAX_GPUS).contains(&gpus) { Ok(gpus) } else { Err(format!("must be from 0 to {MAX_GPUS}")) }
+}
+
+/// Checks an optional line.
+pub fn optional_line(checks: &mut Checks, field: &str, text: Option<String>) -> Option<String> {
+    text.and_then(|text| checks.take(field, text::line(text, MAX_LINE)))
+}
+
+/// Checks a patched line.
+pub fn patched_line(checks: &mut Checks, field: &str, patch: Patch<String>) -> Patch<String> {
+    patched(checks, field, patch, |text| text::line(text, MAX_LINE))
+}
+
+/// Checks a patched member that can be cleared.
+pub fn patched<T, U>(
+    checks: &mut Checks,
+    field: &str,
+    patch: Patch<T>,
+    convert: impl FnOnce(T) -> Result<U, String>,
+) -> Patch<U> {
+    checks.take(field, patch.try_map(convert)).unwrap_or_default()
+}
+
+/// Checks a patched member that always has a value.
+pub fn replaced<T, U>(
+    checks: &mut Checks,
+    field: &str,
+    patch: Patch<T>,
+    convert: impl FnOnce(T) -> Result<U, String>,
+) -> Option<U> {
+    let value = patch.required().and_then(|value| value.map(convert).transpose());
+    checks.take(field, value).flatten()
+}
+
+/// Checks a patched name.
+pub fn replaced_name(checks: &mut Checks, patch: Patch<String>) -> Option<Name> {
+    replaced(checks, "name", patch, Name::parse)
+}
+
+/// Pairs as they are shown.
+pub fn shown(tags: &text::Tags) -> BTreeMap<String, String> {
+    tags.as_map().clone()
+}
+
+/// The part of a list that is wanted, where there are no filters.
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+pub struct Paging {
+    /// The most rows; 100 if left out.
+    #[serde(default)]
+    #[schemars(schema_with = "limit")]
+    limit: Option<i64>,
+    /// Where to go on, from the `Link` header of the page before.
+    cursor: Option<String>,
+}
+
+impl Paging {
+    /// The domain's word for it, for a list that is sorted by `sort`.
+    pub fn parse(self, sort: &str) -> domain::Result<domain::page::PageRequest> {
+        domain::page::PageRequest::parse(self.limit, self.cursor.as_deref(), sort)
+    }
+}

@@ -1,0 +1,93 @@
+//! Health, metrics and the stream of changes: what a room does not own.
+
+mod events;
+mod metrics;
+mod ready;
+
+use crate::{
+    ApiError,
+    reply::{Reply, Streamed},
+    rooms::Actor,
+};
+use actix_web::web::{Bytes, Data};
+use domain::{audit::AuditService, identity::Operation};
+pub use events::{Changes, Stopping};
+use events::{EventMedia, LastEventId};
+pub use metrics::{Metrics, measure};
+use metrics::MetricsMedia;
+use paperclip::actix::{
+    api_v2_operation,
+    web::{self, ServiceConfig},
+};
+pub use ready::Readiness;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// These routes.
+pub fn routes(config: &mut ServiceConfig<'_>) {
+    config
+        .service(web::resource("/healthz").route(web::get().to(health_get)))
+        .service(web::resource("/readyz").route(web::get().to(ready_get)))
+        .service(web::resource("/metrics").route(web::get().to(metrics_get)))
+        .service(web::resource("/events").route(web::get().to(event_stream)));
+}
+
+/// The process is alive.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Health {
+    /// `ok`.
+    status: &'static str,
+    /// The version of the product.
+    version: &'static str,
+}
+
+const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
+
+/// Tell whether the process is alive
+///
+/// Answers as long as the process does; says nothing about its database.
+#[api_v2_operation(tags("system"), operation_id = "health_get")]
+async fn health_get() -> Result<Reply<Health>, ApiError> {
+    Ok(Reply::new(OK))
+}
+
+/// Tell whether the product can do its work
+///
+/// Reads and writes the database; 503 or 507 with the reason while it cannot. Asked more often than once a second, it
+/// repeats its last answer.
+#[api_v2_operation(tags("system"), operation_id = "ready_get")]
+async fn ready_get(readiness: Data<Readiness>) -> Result<Reply<Health>, ApiError> {
+    readiness.check().await?;
+    Ok(Reply::new(OK))
+}
+
+/// Metrics for Prometheus
+///
+/// The product's own metrics in Prometheus' text format.
+#[api_v2_operation(tags("system"), operation_id = "metrics_get")]
+async fn metrics_get(actor: Actor, metrics: Data<Metrics>) -> Result<Streamed<MetricsMedia>, ApiError> {
+    actor.authorize(Operation::MetricsGet)?;
+    let text = Bytes::from(metrics.encode()?);
+    Ok(Streamed::new("text/plain", futures_util::stream::iter([Ok::<_, domain::Error>(text)])))
+}
+
+/// Watch changes
+///
+/// Server-sent events, each with the kind of change and its target. A reader that sends the id of the last event that it
+/// saw as `Last-Event-ID` goes on after it, also over a restart of the server.
+#[api_v2_operation(tags("system"), operation_id = "event_stream")]
+async fn event_stream(
+    actor: Actor,
+    audit: Data<AuditService>,
+    changes: Data<Changes>,
+    stopping: Data<Stopping>,
+    last: LastEventId,
+) -> Result<Streamed<EventMedia>, ApiError> {
+    audit.event_stream(&actor)?;
+    let after = match last.0 {
+        Some(id) => id,
+        None => audit.head().await?.seq,
+    };
+    let stream = events::stream(actor.0, audit.into_inner(), &changes, &stopping, after);
+    Ok(Streamed::new("text/event-stream", stream))
+}

@@ -1,0 +1,105 @@
+//! The product's own metrics.
+
+use crate::{openapi::Document, reply::Media};
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    middleware::{Next, from_fn},
+};
+use domain::Result;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use std::{sync::Arc, time::Instant};
+
+/// Prometheus' text format.
+#[derive(Debug)]
+pub struct MetricsMedia;
+
+impl Media for MetricsMedia {
+    const TYPES: &'static [&'static str] = &["text/plain"];
+    const DESCRIPTION: &'static str = "The metrics.";
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    operation: String,
+    status: u16,
+}
+
+/// Counts and times requests.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Labels, Counter>,
+    durations: Histogram,
+    rows: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Nothing counted so far.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("starlink");
+        let (requests, rows) = (Family::<Labels, Counter>::default(), Gauge::default());
+        let durations = Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+        registry.register("http_requests", "Requests by operation and status", requests.clone());
+        registry.register_with_unit("http_request_duration", "Time to answer", Unit::Seconds, durations.clone());
+        registry.register("audit_rows", "The number of the last row of the audit log", rows.clone());
+        Self { registry, requests, durations, rows }
+    }
+
+    /// Notes the number of the last audit row.
+    pub fn audit_head(&self, seq: i64) {
+        self.rows.set(seq);
+    }
+
+    /// The metrics as text.
+    ///
+    /// # Errors
+    /// [`domain::Error::Internal`] if they cannot be written.
+    pub fn encode(&self) -> Result<String> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).map_err(domain::Error::internal)?;
+        Ok(text)
+    }
+
+    fn note(&self, operation: String, status: u16, began: Instant) {
+        self.requests.get_or_create(&Labels { operation, status }).inc();
+        self.durations.observe(began.elapsed().as_secs_f64());
+    }
+}
+
+/// The middleware that counts and times requests.
+pub fn measure<S, B>(
+    metrics: Arc<Metrics>,
+    document: Arc<Document>,
+) -> impl Transform<S, ServiceRequest, Response = ServiceResponse<B>, Error = Error, InitError = ()>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    from_fn(move |request: ServiceRequest, next: Next<B>| {
+        let (metrics, document, began) = (Arc::clone(&metrics), Arc::clone(&document), Instant::now());
+        async move {
+            let pattern = request.match_pattern();
+            let promise = pattern.and_then(|pattern| document.promise(&pattern, request.method().as_str()).cloned());
+            let operation = promise.map_or_else(|| "none".to_owned(), |promise| promise.operation_id);
+            let outcome = next.call(request).await;
+            let status = match &outcome {
+                Ok(response) => response.status(),
+                Err(error) => error.as_response_error().status_code(),
+            };
+            metrics.note(operation, status.as_u16(), began);
+            outcome
+        }
+    })
+}

@@ -1,0 +1,162 @@
+//! Puts the floors together: one set of services over one database. Production and tests share this.
+
+use crate::{
+    adapters::{Argon2Hasher, Cost, FileHeads, OsEntropy, SystemClock},
+    config::Config,
+    data_dir::{DataDir, DataDirError, KeyOrigin, read_or_create_key},
+};
+use domain::{
+    Error,
+    audit::{AuditService, HeadFile, Seal},
+    clock::Clock,
+    entropy::Entropy,
+    fleet::ServerService,
+    identity::{SessionPorts, SessionService, TokenService, UserService},
+    pools::PoolService,
+};
+use infra_diesel::{
+    Database, DatabaseOptions, DatabaseUrl, DieselAuditLog, DieselPools, DieselServers, DieselSessions, DieselTokens,
+    DieselUsers, MigrationReport, migrate,
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// Why the server, or a command, could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The domain or the database refused.
+    #[error(transparent)]
+    Domain(#[from] Error),
+    /// The database URL is not one.
+    #[error("database_url {0}")]
+    Url(String),
+    /// TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
+    /// The API cannot be put together.
+    #[error(transparent)]
+    Mount(#[from] api_actix::mount::MountError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; stop what listens there, or choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// The ports that nothing but the machine provides.
+#[derive(Clone)]
+pub struct Machine {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes secrets.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Machine {
+    /// The real ones.
+    #[must_use]
+    pub fn real() -> Self {
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) }
+    }
+}
+
+/// Where things are, before anything is opened.
+pub struct Site {
+    /// The data directory.
+    pub data: DataDir,
+    /// The database.
+    pub url: DatabaseUrl,
+    /// Seals the audit log.
+    pub seal: Seal,
+    /// Whether the audit key was made just now.
+    pub key_origin: KeyOrigin,
+    /// The heads noted outside the database.
+    pub heads: Arc<dyn HeadFile>,
+}
+
+impl Site {
+    /// Finds everything, and makes the data directory and the audit key if they are not there.
+    ///
+    /// # Errors
+    /// If the directory or the key cannot be used.
+    pub fn open(config: &Config, machine: &Machine) -> Result<Self, StartError> {
+        let data = DataDir::open(&config.data_dir)?;
+        let url = DatabaseUrl::parse(config.database_url.expose()).map_err(StartError::Url)?;
+        let key = read_or_create_key(&config.audit_key_file, &*machine.entropy)?;
+        let seal = Seal::new(&key.bytes);
+        let heads = Arc::new(FileHeads::new(data.join("audit.heads"), seal.clone()));
+        Ok(Self { data, url, seal, key_origin: key.origin, heads })
+    }
+
+    /// Brings the schema up to date; a file with data in it is saved before.
+    ///
+    /// # Errors
+    /// As [`migrate`].
+    pub fn migrate(&self) -> Result<MigrationReport, StartError> {
+        Ok(migrate(&self.url, &self.backups())?)
+    }
+
+    /// Where databases are saved before they are migrated.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.data.join("backups")
+    }
+}
+
+/// Every service, over one database.
+pub struct Services {
+    /// The database.
+    pub database: Database,
+    /// The audit log.
+    pub audit: Arc<AuditService>,
+    /// Servers.
+    pub fleet: Arc<ServerService>,
+    /// Pools.
+    pub pools: Arc<PoolService>,
+    /// Users.
+    pub users: Arc<UserService>,
+    /// API tokens.
+    pub tokens: Arc<TokenService>,
+    /// Sessions.
+    pub sessions: Arc<SessionService>,
+}
+
+impl Services {
+    /// Opens the database, whose schema must be current.
+    ///
+    /// # Errors
+    /// If its threads cannot be started.
+    pub fn open(site: &Site, machine: &Machine, cost: Cost) -> Result<Self, StartError> {
+        let database = Database::open(site.url.clone(), site.seal.clone(), DatabaseOptions::default())?;
+        let Machine { clock, entropy } = machine.clone();
+        let hasher = Arc::new(Argon2Hasher::new(cost, entropy.clone())?);
+        let users = Arc::new(DieselUsers::new(database.clone()));
+        let tokens = Arc::new(DieselTokens::new(database.clone()));
+        let ports = SessionPorts {
+            sessions: Arc::new(DieselSessions::new(database.clone())),
+            users: users.clone(),
+            tokens: tokens.clone(),
+            hasher: hasher.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+        };
+        let log = Arc::new(DieselAuditLog::new(database.clone()));
+        Ok(Self {
+            audit: Arc::new(AuditService::new(log, site.heads.clone(), clock.clone())),
+            fleet: Arc::new(ServerService::new(Arc::new(DieselServers::new(database.clone())), clock.clone())),
+            pools: Arc::new(PoolService::new(Arc::new(DieselPools::new(database.clone())), clock.clone())),
+            users: Arc::new(UserService::new(users, hasher, clock.clone())),
+            tokens: Arc::new(TokenService::new(tokens, clock, entropy)),
+            sessions: Arc::new(SessionService::new(ports)),
+            database,
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! Reads the values of settings: from text to types that cannot be wrong.
+
+use std::{fmt, net::SocketAddr};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+/// Which database, and how to get in. Shown without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// # Errors
+    /// A sentence that says what such a URL looks like. It does not repeat the text, which may hold a password.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let path = text.strip_prefix("sqlite:");
+        if path.is_some_and(str::is_empty) {
+            return Err("names no file: write sqlite:PATH, such as sqlite:./starlink.db".to_owned());
+        }
+        let known = path.is_some() || text.starts_with("postgres://") || text.starts_with("postgresql://");
+        known.then(|| Self(text.to_owned())).ok_or_else(|| {
+            "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME (postgresql:// is the same)".to_owned()
+        })
+    }
+
+    /// The URL with its password.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_passwords(&self.0))
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+impl std::str::FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+/// Hides the password of the user part and of parameters. A password that was not percent-encoded may hold any
+/// character, so everything between the first colon and the last `@` goes: rather too much than too little.
+fn without_passwords(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let shown = match rest.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some((name, _)) => format!("{name}:***@{host}"),
+            None => rest.to_owned(),
+        },
+        None => rest.to_owned(),
+    };
+    let (path, query) = shown.split_once('?').map_or((shown.as_str(), None), |(path, query)| (path, Some(query)));
+    let query = query.map(|query| query.split('&').map(hide_parameter).collect::<Vec<_>>().join("&"));
+    format!("{scheme}://{path}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
+}
+
+fn hide_parameter(parameter: &str) -> String {
+    match parameter.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}=***"),
+        _ => parameter.to_owned(),
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl LogFormat {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let known = [Self::Text, Self::Json].into_iter().find(|format| format.as_str() == text);
+        known.ok_or_else(|| format!("must be text or json, not {text:?}"))
+    }
+}
+
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().ok().ok_or_else(|| {
+        format!(
+            "must be an IP address and a port, such as 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000, not {text:?}; \
+             host names are not looked up"
+        )
+    })
+}
+
+pub(super) fn path(text: &str) -> Result<std::path::PathBuf, String> {
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.into()) }
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    text.parse().ok().ok_or_else(|| format!("must be true or false, not {text:?}"))
+}
+
+pub(super) fn retention_days(text: &str) -> Result<u32, String> {
+    number(text, 0, 36_500)
+}
+
+pub(super) fn workers(text: &str) -> Result<usize, String> {
+    let count = number(text, 1, 256)?;
+    usize::try_from(count).map_err(|error| error.to_string())
+}
+
+fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("must be a whole number from {least} to {most}, not {text:?}"))
+}
+
+/// A bare word that is no level would be taken for the name of a module, and silence all the rest: it is refused.
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    let explain = |word: &str| {
+        format!(
+            "{word:?} is not a level: use error, warn, info, debug, trace or off, and MODULE=LEVEL for a module, \
+             such as info,domain=debug"
+        )
+    };
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    if let Some(word) = parts.iter().find(|part| !part.contains(['=', '[']) && !is_level(part)) {
+        return Err(explain(word));
+    }
+    let filter = parts.join(",");
+    EnvFilter::try_new(&filter).ok().map(|_| filter).ok_or_else(|| explain(text))
+}
+
+fn is_level(word: &str) -> bool {
+    !word.is_empty() && word.parse::<LevelFilter>().is_ok()
+}
+
+/// An origin as browsers send it: lower case, no default port.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Err("* would let every web page call the API on behalf of whoever opens it: name the origins that \
+                    may, such as https://console.example.org"
+            .to_owned());
+    }
+    let wrong =
+        || format!("must be an origin such as https://console.example.org or http://localhost:3000, not {text:?}");
+    let lower = text.to_ascii_lowercase();
+    let (scheme, authority) = lower.split_once("://").ok_or_else(wrong)?;
+    let default_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return Err(wrong()),
+    };
+    if authority.contains(['/', '?', '#']) {
+        return Err(format!("{}; an origin has no path: remove what comes after the host", wrong()));
+    }
+    let (host, port) = split_port(authority).ok_or_else(wrong)?;
+    if !is_host(host) {
+        return Err(wrong());
+    }
+    Ok(match port {
+        Some(port) if port != default_port => format!("{scheme}://{host}:{port}"),
+        _ => format!("{scheme}://{host}"),
+    })
+}
+
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let after_host = authority.rfind(']').map_or(0, |at| at + 1);
+    match authority.get(after_host..)?.find(':') {
+        None => Some((authority, None)),
+        Some(at) => {
+            let (host, port) = authority.split_at_checked(after_host + at)?;
+            let digits = port.strip_prefix(':')?;
+            let number: u16 = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+            Some((host, Some(number)))
+        }
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(inner) = host.strip_prefix('[') {
+        return inner.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    let plain =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    host.split('.').all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_urls_are_hidden_wherever_they_stand() {
+        for (url, shown) in [
+            ("sqlite:/data/a@b:c.db", "sqlite:/data/a@b:c.db"),
+            ("postgres://db:5432/x", "postgres://db:5432/x"),
+            ("postgres://u@db/x?sslmode=require", "postgres://u@db/x?sslmode=require"),
+            ("postgres://u:p@db:5432/x", "postgres://u:***@db:5432/x"),
+            ("postgres://u:p/a?b#c@d@db/x", "postgres://u:***@db/x"),
+            ("postgresql://:p@db/x", "postgresql://:***@db/x"),
+            (
+                "postgres:///x?host=/run&password=p&sslpassword=q",
+                "postgres:///x?host=/run&password=***&sslpassword=***",
+            ),
+            ("postgres://u:p@db/x?PASSWORD=p", "postgres://u:***@db/x?PASSWORD=***"),
+        ] {
+            assert_eq!(DatabaseUrl::parse(url).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        for (text, wanted) in [
+            ("https://console.example.org", "https://console.example.org"),
+            ("HTTPS://Console.Example.org:443", "https://console.example.org"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("http://[::1]:80", "http://[::1]"),
+            ("https://[2001:DB8::1]:8443", "https://[2001:db8::1]:8443"),
+        ] {
+            assert_eq!(origin(text).as_deref(), Ok(wanted));
+        }
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for text in [
+            "",
+            "null",
+            "console.example.org",
+            "ftp://a.example",
+            "https://",
+            "https://a.example/",
+            "https://a.example/x",
+            "https://user@a.example",
+            "https://a.example:",
+            "https://a.example:+1",
+            "https://a.example:99999",
+            "https://*.example.org",
+            "https://[::1",
+            "https://[x]",
+            "https://a..b",
+            "https://a b",
+        ] {
+            assert!(origin(text).is_err(), "{text:?}");
+        }
+        assert!(origin("*").unwrap_err().contains("on behalf of whoever opens it"));
+        assert!(origin("https://a.example/").unwrap_err().contains("no path"));
+    }
+
+    #[test]
+    fn a_log_level_that_would_silence_the_log_is_refused() {
+        for text in ["info", "off", "WARN", "info,domain=debug", "warn,domain::audit=trace", "info,[request]=debug"] {
+            assert_eq!(log_level(text).as_deref(), Ok(text));
+        }
+        assert_eq!(log_level(" info, domain=debug").as_deref(), Ok("info,domain=debug"));
+        for text in ["", "verbose", "info,domain", "domain=loud", "info,"] {
+            assert!(log_level(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_an_ip_address_and_a_port() {
+        assert!(listen("[::1]:0").is_ok());
+        for text in ["localhost:8000", "127.0.0.1", "8000", ":8000", "127.0.0.1:65536"] {
+            assert!(listen(text).is_err(), "{text:?}");
+        }
+        assert!(listen("localhost:8000").unwrap_err().contains("host names are not looked up"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Background jobs: each takes no input, looks at the whole state, and may be run at any time and more than once.
+
+use crate::composition::Services;
+use chrono::TimeDelta;
+use domain::Result;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinSet};
+
+/// What the jobs need.
+#[derive(Clone)]
+pub struct Jobs {
+    services: Arc<Services>,
+    audit_retention: Option<TimeDelta>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Job {
+    /// Notes the head of the audit log outside the database.
+    HeadNote,
+    /// Records how often refusals were repeated.
+    RefusalsClose,
+    /// Writes down when tokens were last used.
+    TokensTouch,
+    /// Forgets sessions, tickets and idempotency keys whose time is over.
+    Sweep,
+    /// Lets go of audit rows that are older than is kept.
+    AuditPrune,
+}
+
+impl Job {
+    const ALL: [Self; 5] = [Self::HeadNote, Self::RefusalsClose, Self::TokensTouch, Self::Sweep, Self::AuditPrune];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::HeadNote => "head_note",
+            Self::RefusalsClose => "refusals_close",
+            Self::TokensTouch => "tokens_touch",
+            Self::Sweep => "sweep",
+            Self::AuditPrune => "audit_prune",
+        }
+    }
+
+    fn period(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::RefusalsClose => 15,
+            Self::HeadNote | Self::TokensTouch => 60,
+            Self::Sweep => 600,
+            Self::AuditPrune => 3600,
+        })
+    }
+}
+
+impl Jobs {
+    /// Jobs over these services; `audit_retention_days` of 0 keeps audit rows for ever.
+    #[must_use]
+    pub fn new(services: Arc<Services>, audit_retention_days: u32) -> Self {
+        let keep = TimeDelta::days(i64::from(audit_retention_days));
+        Self { services, audit_retention: (audit_retention_days > 0).then_some(keep) }
+    }
+
+    /// Runs every job on its timer until the server stops, and then once more what must not be lost.
+    pub async fn run(self, stopping: watch::Receiver<bool>) {
+        let mut running = JoinSet::new();
+        for job in Job::ALL {
+            running.spawn(self.clone().repeat(job, stopping.clone()));
+        }
+        running.join_all().await;
+        self.last().await;
+    }
+
+    async fn repeat(self, job: Job, mut stopping: watch::Receiver<bool>) {
+        // Waiting for the end times out whenever the job is due.
+        while tokio::time::timeout(job.period(), stopping.wait_for(|stopping| *stopping)).await.is_err() {
+            self.attempt(job).await;
+        }
+    }
+
+    async fn last(&self) {
+        if let Err(error) = self.services.audit.refusals_close(true).await {
+            tracing::warn!(%error, "counted refusals were not recorded");
+        }
+        self.attempt(Job::TokensTouch).await;
+        self.attempt(Job::HeadNote).await;
+    }
+
+    async fn attempt(&self, job: Job) {
+        if let Err(error) = self.once(job).await {
+            tracing::warn!(job = job.name(), error = %crate::cli::with_causes(&error), "background job {} failed; it is tried again", job.name());
+        }
+    }
+
+    async fn once(&self, job: Job) -> Result<()> {
+        match job {
+            Job::HeadNote => self.services.audit.head_note().await,
+            Job::RefusalsClose => self.services.audit.refusals_close(false).await,
+            Job::TokensTouch => self.services.sessions.tokens_touch().await,
+            Job::Sweep => self.services.sessions.sessions_sweep().await.map(|_| ()),
+            Job::AuditPrune => match self.audit_retention {
+                Some(keep) => self.services.audit.prune(keep).await.map(|_| ()),
+                None => Ok(()),
+            },
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `starlink-server`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    starlink_server::main()
+}
