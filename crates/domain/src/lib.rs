@@ -17,6 +17,8 @@ pub mod ids;
 pub mod page;
 pub mod patch;
 pub mod pools;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod units;
 

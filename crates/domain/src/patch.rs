@@ -46,3 +46,35 @@ impl<T> Patch<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_keeps_null_clears_and_a_value_sets() {
+        let check = |patch: Patch<i64>, of_none: Option<i64>, of_one: Option<i64>| {
+            assert_eq!(patch.clone().apply(None), of_none, "{patch:?}");
+            assert_eq!(patch.clone().apply(Some(1)), of_one, "{patch:?}");
+        };
+        check(Patch::default(), None, Some(1));
+        check(Patch::Clear, None, None);
+        check(Patch::Set(2), Some(2), Some(2));
+    }
+
+    #[test]
+    fn only_a_value_is_converted() {
+        let refuse = |_: i64| Err::<i64, _>("no");
+        assert_eq!(Patch::Keep.try_map(refuse), Ok(Patch::Keep));
+        assert_eq!(Patch::Clear.try_map(refuse), Ok(Patch::Clear));
+        assert_eq!(Patch::Set(1).try_map(refuse), Err("no"));
+        assert_eq!(Patch::Set(1).try_map(|n: i64| Ok::<_, ()>(n.to_string())), Ok(Patch::Set("1".to_owned())));
+    }
+
+    #[test]
+    fn a_member_that_is_always_there_cannot_be_cleared() {
+        assert_eq!(Patch::<i64>::Keep.required(), Ok(None));
+        assert_eq!(Patch::Set(1).required(), Ok(Some(1)));
+        assert!(Patch::<i64>::Clear.required().unwrap_err().contains("must not be null"));
+    }
+}

@@ -221,7 +221,10 @@ impl ChainVerifier {
     }
 
     fn fault_of(&self, row: &StoredRow, expected: i64) -> Option<String> {
-        if row.seq != expected {
+        if row.seq < expected {
+            return Some(format!("row {} does not belong there: the next one is row {expected}", row.seq));
+        }
+        if row.seq > expected {
             return Some(format!("row {expected} is missing: the next one there is row {}", row.seq));
         }
         let Ok(text) = serde_json::from_str::<Canonical>(&row.canonical) else {

@@ -23,6 +23,18 @@ pub struct RefusalKey {
     reason: String,
 }
 
+impl RefusalKey {
+    fn of(refusal: &Refusal) -> Self {
+        Self {
+            source: refusal.source.clone(),
+            actor: refusal.actor.clone(),
+            action: refusal.action.clone(),
+            target: refusal.target.clone(),
+            reason: refusal.reason.clone(),
+        }
+    }
+}
+
 /// What to do with a refusal now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -57,7 +69,8 @@ impl RefusalMeter {
         if !refusal.proven {
             *self.kinds_of.entry(key.source.clone()).or_default() += 1;
         }
-        let first = Refusal { source: key.source.clone(), actor: key.actor.clone(), target: key.target.clone(), ..refusal.clone() };
+        let RefusalKey { source, actor, action, target, reason } = key.clone();
+        let first = Refusal { source, actor, action, target, reason, ..refusal.clone() };
         self.open.insert(key, Window { since: now, repeats: 0, first });
         Verdict::Record
     }
@@ -73,14 +86,16 @@ impl RefusalMeter {
         closed.into_iter().filter(|w| w.repeats > 0).map(|w| (w.first, w.repeats)).collect()
     }
 
+    /// Takes back what [`Self::close`] gave, because it could not be written.
+    pub fn reopen(&mut self, closed: impl IntoIterator<Item = (Refusal, u64)>, now: Timestamp) {
+        for (first, repeats) in closed {
+            let key = RefusalKey::of(&first);
+            self.open.entry(key).or_insert(Window { since: now, repeats: 0, first }).repeats += repeats;
+        }
+    }
+
     fn key(&self, refusal: &Refusal) -> RefusalKey {
-        let exact = RefusalKey {
-            source: refusal.source.clone(),
-            actor: refusal.actor.clone(),
-            action: refusal.action.clone(),
-            target: refusal.target.clone(),
-            reason: refusal.reason.clone(),
-        };
+        let exact = RefusalKey::of(refusal);
         if refusal.proven || self.open.contains_key(&exact) {
             return exact;
         }
@@ -136,5 +151,16 @@ mod tests {
         assert!(many.count() <= KINDS + 1);
         let told: u64 = meter.close(now + WINDOW, false).iter().map(|(_, repeats)| repeats).sum();
         assert!(told > 100_000, "none of them is lost: {told}");
+    }
+
+    #[test]
+    fn what_is_lumped_together_is_told_as_such() {
+        let (mut meter, now) = (RefusalMeter::default(), Timestamp::UNIX_EPOCH);
+        for n in 0..100 {
+            meter.note(&refusal(&format!("u{n}"), "a"), now);
+        }
+        let closed = meter.close(now, true);
+        let told: Vec<_> = closed.iter().map(|(r, repeats)| (r.actor.as_str(), r.action.as_str(), r.reason.as_str(), *repeats)).collect();
+        assert_eq!(told, [("anonymous", "request.refuse", "more refusals than are told apart", 83)]);
     }
 }

@@ -107,12 +107,16 @@ impl AuditService {
     /// Background job: records the counted repeats whose minute is over, or all of them when the server stops.
     ///
     /// # Errors
-    /// If a row cannot be written.
+    /// If a row cannot be written; what was counted is kept for the next time.
     pub async fn refusals_close(&self, everything: bool) -> Result<()> {
         let now = self.clock.now();
-        let closed = self.meter.lock().unwrap_or_else(PoisonError::into_inner).close(now, everything);
-        for (refusal, repeats) in closed {
-            self.log.record(refusal_entry(refusal, now, repeats)).await?;
+        let mut closed = self.meter.lock().unwrap_or_else(PoisonError::into_inner).close(now, everything).into_iter();
+        while let Some((refusal, repeats)) = closed.next() {
+            if let Err(error) = self.log.record(refusal_entry(refusal.clone(), now, repeats)).await {
+                let unwritten = std::iter::once((refusal, repeats)).chain(closed);
+                self.meter.lock().unwrap_or_else(PoisonError::into_inner).reopen(unwritten, now);
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -155,5 +159,165 @@ fn refusal_entry(refusal: Refusal, now: Timestamp, repeats: u64) -> AuditEntry {
         after: None,
         message: Some(format!("{} (from {}){times}", refusal.reason, refusal.source)),
         request_id: refusal.request_id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Error,
+        audit::{MockAuditLog, MockHeadFile},
+        identity::{Role, Room, Scopes},
+        testing::{START, TestClock, alice},
+    };
+
+    fn service(log: MockAuditLog, heads: MockHeadFile) -> (Arc<TestClock>, AuditService) {
+        let clock = TestClock::start();
+        (clock.clone(), AuditService::new(Arc::new(log), Arc::new(heads), clock))
+    }
+
+    fn refusal(reason: &str) -> Refusal {
+        Refusal {
+            actor: "user:bob".to_owned(),
+            proven: true,
+            source: "10.0.0.1".to_owned(),
+            action: "server.delete".to_owned(),
+            target: Some("server:7".to_owned()),
+            reason: reason.to_owned(),
+            request_id: Some("r-1".to_owned()),
+        }
+    }
+
+    fn head(seq: i64) -> Head {
+        Head { seq, hash: format!("hash-{seq}") }
+    }
+
+    /// Keeps what is recorded; the writes at these places fail.
+    fn recording(failing: &'static [usize]) -> (MockAuditLog, Arc<Mutex<Vec<AuditEntry>>>) {
+        let (mut log, kept) = (MockAuditLog::new(), Arc::new(Mutex::new(Vec::new())));
+        let (keep, mut writes) = (Arc::clone(&kept), 0);
+        log.expect_record().returning(move |entry| {
+            writes += 1;
+            if failing.contains(&(writes - 1)) {
+                return Err(Error::unavailable("the database does not answer", "down"));
+            }
+            keep.lock().unwrap().push(entry);
+            Ok(())
+        });
+        (log, kept)
+    }
+
+    fn messages(kept: &Mutex<Vec<AuditEntry>>) -> Vec<String> {
+        kept.lock().unwrap().iter().map(|entry| entry.message.clone().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn who_is_not_scoped_to_the_log_reads_nothing() {
+        let actor = Actor { scopes: Scopes::only([Room::Fleet]), ..alice(Role::Admin) };
+        let (_, audit) = service(MockAuditLog::new(), MockHeadFile::new());
+        let listed = audit.audit_log_list(&actor, AuditFilter::default(), PageRequest::default()).await;
+        assert!(matches!(listed, Err(Error::Forbidden { .. })));
+        assert!(matches!(audit.audit_verify(&actor).await, Err(Error::Forbidden { .. })));
+        assert!(matches!(audit.audit_export(&actor), Err(Error::Forbidden { .. })));
+        assert!(audit.event_stream(&actor).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_check_goes_down_to_the_heads_noted_outside() {
+        let mark = HeadMark { at: START, kind: MarkKind::Head, head: head(3) };
+        let (mut log, mut heads) = (MockAuditLog::new(), MockHeadFile::new());
+        let noted = mark.clone();
+        heads.expect_read().returning(move || Ok(vec![noted.clone()]));
+        log.expect_verify().times(1).withf(move |marks| *marks == [mark.clone()]).returning(|_| {
+            Ok(Verification { valid: true, checked: 3, head: head(3), broken_at: None, reason: None })
+        });
+        let (_, audit) = service(log, heads);
+        assert!(audit.audit_verify(&alice(Role::Viewer)).await.unwrap().valid);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_recorded_once_and_its_repeats_are_counted() {
+        let (log, kept) = recording(&[]);
+        let (clock, audit) = service(log, MockHeadFile::new());
+        for _ in 0..3 {
+            audit.refusal_record(refusal("needs the role operator")).await.unwrap();
+        }
+        audit.refusals_close(false).await.unwrap();
+        assert_eq!(messages(&kept), ["needs the role operator (from 10.0.0.1)"]);
+        let entry = kept.lock().unwrap()[0].clone();
+        assert_eq!((entry.outcome, entry.actor.as_str()), (Outcome::Refused, "user:bob"));
+        assert_eq!((entry.action.as_str(), entry.target.as_deref()), ("server.delete", Some("server:7")));
+        assert_eq!((entry.created_at, entry.request_id.as_deref()), (START, Some("r-1")));
+
+        clock.advance(TimeDelta::minutes(1));
+        audit.refusals_close(false).await.unwrap();
+        audit.refusals_close(true).await.unwrap();
+        let last = "needs the role operator (from 10.0.0.1); 2 more like it within a minute";
+        assert_eq!(messages(&kept)[1..], [last]);
+    }
+
+    #[tokio::test]
+    async fn counted_repeats_survive_a_database_that_does_not_answer() {
+        // The third and fourth writes are those of the first close.
+        let (log, kept) = recording(&[2, 3]);
+        let (_, audit) = service(log, MockHeadFile::new());
+        for reason in ["one", "other", "one", "other"] {
+            audit.refusal_record(refusal(reason)).await.unwrap();
+        }
+        assert!(audit.refusals_close(true).await.is_err());
+        audit.refusal_record(refusal("one")).await.unwrap();
+        while kept.lock().unwrap().len() < 4 {
+            let _ = audit.refusals_close(true).await;
+        }
+        let mut told = messages(&kept).split_off(2);
+        told.sort();
+        let line = |text: &str| format!("{text} more like it within a minute");
+        assert_eq!(told, [line("one (from 10.0.0.1); 2"), line("other (from 10.0.0.1); 1")]);
+    }
+
+    #[tokio::test]
+    async fn a_head_is_noted_when_it_moved() {
+        let (mut log, mut heads) = (MockAuditLog::new(), MockHeadFile::new());
+        let mut answers = [0, 3, 3, 5].map(|seq| if seq == 0 { Head::default() } else { head(seq) }).into_iter();
+        log.expect_head().returning(move || Ok(answers.next().unwrap()));
+        let noted = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&noted);
+        heads.expect_append().returning(move |mark| {
+            note.lock().unwrap().push(mark);
+            Ok(())
+        });
+        let (_, audit) = service(log, heads);
+        for _ in 0..4 {
+            audit.head_note().await.unwrap();
+        }
+        let mark = |seq| HeadMark { at: START, kind: MarkKind::Head, head: head(seq) };
+        assert_eq!(*noted.lock().unwrap(), [mark(3), mark(5)]);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_could_not_be_noted_is_noted_next_time() {
+        let (mut log, mut heads) = (MockAuditLog::new(), MockHeadFile::new());
+        log.expect_head().times(2).returning(|| Ok(head(3)));
+        let mut tries = 0;
+        heads.expect_append().times(2).returning(move |_| {
+            tries += 1;
+            if tries == 1 { Err(Error::unavailable("the disk is gone", "gone")) } else { Ok(()) }
+        });
+        let (_, audit) = service(log, heads);
+        assert!(audit.head_note().await.is_err());
+        audit.head_note().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn pruning_lets_go_of_what_is_older_than_asked() {
+        let mut log = MockAuditLog::new();
+        log.expect_prune().times(1).returning(|before, entry| {
+            assert_eq!(before, START - TimeDelta::days(30));
+            assert_eq!((entry.actor.as_str(), entry.action.as_str()), ("system:retention", "audit.prune"));
+            Ok(12)
+        });
+        let (_, audit) = service(log, MockHeadFile::new());
+        assert_eq!(audit.prune(TimeDelta::days(30)).await.unwrap(), 12);
     }
 }

@@ -4,6 +4,8 @@
 //! do it ([`Operation`]); a disabled user, an expired token and an ended session open nothing.
 
 mod actor;
+#[cfg(test)]
+mod doubles;
 mod model;
 mod permissions;
 mod ports;

@@ -229,7 +229,12 @@ impl SessionService {
         if used.is_empty() {
             return Ok(());
         }
-        self.tokens.touch(used.into_iter().collect()).await
+        let outcome = self.tokens.touch(used.clone().into_iter().collect()).await;
+        if outcome.is_err() {
+            let mut again = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.into_iter().for_each(|(id, at)| _ = again.entry(id).or_insert(at));
+        }
+        outcome
     }
 
     /// Background job: forgets what has ended.
@@ -254,3 +259,7 @@ fn signed_in(session: &Session, user: User, now: Timestamp, request_id: Option<S
         request_id,
     })
 }
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+mod tests;

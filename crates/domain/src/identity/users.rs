@@ -144,3 +144,148 @@ fn check_password(password: &Secret) -> Result<()> {
     }
     Err(Error::invalid("password", format!("must be {MIN_PASSWORD} to {MAX_PASSWORD} characters long")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        identity::doubles::{Memory, PlainHasher},
+        testing::{START, TestClock, alice, name},
+    };
+
+    const ALICE: UserId = UserId(1);
+    const BOB: UserId = UserId(2);
+
+    fn start() -> (Arc<Memory>, UserService) {
+        let memory = Memory::peopled();
+        let service = UserService::new(memory.clone(), Arc::new(PlainHasher), TestClock::start());
+        (memory, service)
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::from(text.to_owned())
+    }
+
+    fn disabled() -> UserPatch {
+        UserPatch { disabled: Some(true), ..UserPatch::default() }
+    }
+
+    #[tokio::test]
+    async fn only_admins_manage_users() {
+        let (memory, users) = start();
+        for role in [Role::Viewer, Role::Approver, Role::Operator] {
+            let actor = alice(role);
+            let outcomes = [
+                users.user_create(&actor, name("carol"), Role::Admin, secret("carol-password"), None).await.err(),
+                users.user_list(&actor, PageRequest::default()).await.err(),
+                users.user_get(&actor, BOB).await.err(),
+                users.user_update(&actor, BOB, None, disabled()).await.err(),
+                users.user_delete(&actor, BOB, None).await.err(),
+            ];
+            for outcome in outcomes {
+                assert!(matches!(outcome, Some(Error::Forbidden { .. })), "{role:?}: {outcome:?}");
+            }
+        }
+        assert!(memory.entries.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_new_user_is_recorded_without_the_password() {
+        let (memory, users) = start();
+        let password = secret("carol-password");
+        let done = users.user_create(&alice(Role::Admin), name("carol"), Role::Viewer, password, None).await.unwrap();
+        assert_eq!((done.value.id, done.value.role, done.value.created_at), (UserId(3), Role::Viewer, START));
+        assert_eq!(memory.users.lock().unwrap()[2].1, "hash of carol-password");
+        let entry = memory.last_entry();
+        assert_eq!((entry.action.as_str(), entry.target.as_deref()), ("user.create", Some("user:3")));
+        assert!(!serde_json::to_string(&entry).unwrap().contains("carol-password"));
+    }
+
+    #[tokio::test]
+    async fn a_password_has_a_sane_length_in_characters() {
+        let (memory, users) = start();
+        let admin = alice(Role::Admin);
+        for bad in ["", "1234567", "密码密码密码密", &"x".repeat(257)] {
+            let created = users.user_create(&admin, name("carol"), Role::Viewer, secret(bad), None).await.err();
+            let patch = UserPatch { password: Some(secret(bad)), ..UserPatch::default() };
+            let updated = users.user_update(&admin, BOB, None, patch).await.err();
+            for outcome in [created, updated] {
+                let Some(Error::Invalid { errors }) = outcome else { panic!("{bad:?}: {outcome:?}") };
+                assert_eq!(errors[0].field, "password");
+            }
+        }
+        assert!(memory.entries.lock().unwrap().is_empty());
+        for good in ["12345678", "密码密码密码密码", &"界".repeat(256)] {
+            users.user_create(&admin, name("carol"), Role::Viewer, secret(good), None).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_patch_keeps_what_it_does_not_mention() {
+        let (memory, users) = start();
+        let admin = alice(Role::Admin);
+        let role = UserPatch { role: Some(Role::Approver), ..UserPatch::default() };
+        let after = users.user_update(&admin, BOB, Some(1), role).await.unwrap();
+        assert_eq!((after.role, after.disabled, after.revision), (Role::Approver, false, 2));
+        let entry = memory.last_entry();
+        assert_eq!((entry.action.as_str(), entry.target.as_deref(), entry.message), ("user.update", Some("user:2"), None));
+        assert_eq!(entry.before.unwrap()["role"], "operator");
+        assert_eq!(entry.after.unwrap()["role"], "approver");
+
+        let after = users.user_update(&admin, BOB, None, disabled()).await.unwrap();
+        assert_eq!((after.role, after.disabled, after.revision), (Role::Approver, true, 3));
+        assert_eq!(memory.users.lock().unwrap()[1].1, "hash of bob-password");
+    }
+
+    #[tokio::test]
+    async fn a_new_password_is_told_but_not_shown() {
+        let (memory, users) = start();
+        let patch = UserPatch { password: Some(secret("new-password")), ..UserPatch::default() };
+        users.user_update(&alice(Role::Admin), BOB, None, patch).await.unwrap();
+        assert_eq!(memory.users.lock().unwrap()[1].1, "hash of new-password");
+        let entry = memory.last_entry();
+        assert_eq!(entry.message.as_deref(), Some("the password was changed"));
+        assert!(!serde_json::to_string(&entry).unwrap().contains("new-password"));
+    }
+
+    #[tokio::test]
+    async fn an_admin_does_not_lock_themselves_out() {
+        let (memory, users) = start();
+        let admin = alice(Role::Admin);
+        let demoted = UserPatch { role: Some(Role::Viewer), ..UserPatch::default() };
+        let outcomes = [
+            users.user_update(&admin, ALICE, None, demoted).await.err(),
+            users.user_update(&admin, ALICE, None, disabled()).await.err(),
+            users.user_delete(&admin, ALICE, None).await.err(),
+        ];
+        for outcome in outcomes {
+            assert!(matches!(outcome, Some(Error::Conflict { code: "own_account", .. })), "{outcome:?}");
+        }
+        assert!(memory.entries.lock().unwrap().is_empty());
+        let same = UserPatch { role: Some(Role::Admin), disabled: Some(false), password: Some(secret("new-password")) };
+        users.user_update(&admin, ALICE, None, same).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_change_meant_for_another_revision_writes_nothing() {
+        let (memory, users) = start();
+        let admin = alice(Role::Admin);
+        let updated = users.user_update(&admin, BOB, Some(2), disabled()).await.err();
+        let deleted = users.user_delete(&admin, BOB, Some(0)).await.err();
+        for outcome in [updated, deleted] {
+            assert!(matches!(outcome, Some(Error::Stale { current: 1, .. })), "{outcome:?}");
+        }
+        assert!(memory.entries.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_removal_is_recorded_with_who_it_was() {
+        let (memory, users) = start();
+        users.user_delete(&alice(Role::Admin), BOB, Some(1)).await.unwrap();
+        let entry = memory.last_entry();
+        assert_eq!((entry.action.as_str(), entry.target.as_deref()), ("user.delete", Some("user:2")));
+        assert_eq!((entry.before.unwrap()["name"].as_str(), entry.after), (Some("bob"), None));
+        let gone = users.user_get(&alice(Role::Admin), BOB).await;
+        assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
+    }
+}

@@ -135,8 +135,10 @@ impl TryFrom<&Server> for Columns {
     }
 }
 
+/// Without the second attribute diesel inserts row by row in a transaction of its own, which cannot be within ours.
 #[derive(Insertable)]
 #[diesel(table_name = server_tags)]
+#[diesel(treat_none_as_default_value = false)]
 pub(super) struct TagRow<'a> {
     server_id: i64,
     key: &'a str,

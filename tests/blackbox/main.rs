@@ -1,0 +1,26 @@
+//! Black-box tests of the composed product: a real process, real sockets, real databases.
+
+mod fleet;
+
+use tests::{Backend, Server};
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_server-under-test");
+
+/// A server on an empty database.
+fn server(backend: Backend) -> Server {
+    Server::start(PROGRAM, backend)
+}
+
+/// Makes a test for each database out of a function that takes a [`Backend`].
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $name() { super::$name(tests::Backend::Sqlite).await; })+
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $name() { super::$name(tests::Backend::Postgres).await; })+
+        }
+    };
+}
+pub(crate) use on_both;

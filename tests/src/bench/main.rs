@@ -1,0 +1,3 @@
+//! Measures the product. See docs/performance.md.
+
+fn main() {}

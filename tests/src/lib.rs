@@ -1,0 +1,23 @@
+//! What black-box tests and benchmarks share: a real server process, a client for it, and real databases.
+
+mod client;
+mod postgres;
+mod server;
+
+pub use client::{Answer, Client};
+pub use postgres::{Cluster, fresh_postgres, shared_postgres};
+pub use server::{Server, ServerOptions, wait_for};
+
+/// The databases that everything is tested on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A file in the server's data directory.
+    Sqlite,
+    /// A database of its own in the shared cluster.
+    Postgres,
+}
+
+impl Backend {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
+}
