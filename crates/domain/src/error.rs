@@ -94,7 +94,9 @@ pub enum Error {
         source: Option<Cause>,
     },
     /// The product's own disk is full; nothing was changed.
-    #[error("the disk of the control plane is full: free some space on the server's data directory or database, then try again")]
+    #[error(
+        "the disk of the control plane is full: free some space on the server's data directory or database, then try again"
+    )]
     StorageFull {
         /// What the storage said; logged.
         #[source]
@@ -177,6 +179,9 @@ impl Checks {
     }
 
     /// Notes what a nested value found wrong, below `field`.
+    ///
+    /// # Errors
+    /// Whatever is no [`Error::Invalid`], as it is.
     pub fn nest<T>(&mut self, field: &str, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),

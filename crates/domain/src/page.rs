@@ -75,7 +75,10 @@ impl PageRequest {
         };
         let after = cursor.map(Cursor::decode).transpose().map_err(|reason| crate::Error::invalid("cursor", reason))?;
         if after.as_ref().is_some_and(|cursor| cursor.sort != sort) {
-            return Err(crate::Error::invalid("cursor", "belongs to a list that was sorted differently; start again without it"));
+            return Err(crate::Error::invalid(
+                "cursor",
+                "belongs to a list that was sorted differently; start again without it",
+            ));
         }
         Ok(Self { limit, after })
     }

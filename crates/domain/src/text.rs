@@ -1,6 +1,6 @@
 //! Texts that users give, checked once at the edge: names, labels and short descriptions.
 //!
-//! No control characters anywhere: they break terminals, logs and exports, and PostgreSQL cannot store NUL.
+//! No control characters anywhere: they break terminals, logs and exports, and `PostgreSQL` cannot store NUL.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

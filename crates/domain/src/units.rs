@@ -97,7 +97,7 @@ fn scaled(value: f64, factor: u128, most: f64, rounding: Rounding) -> Result<i64
     let converted = digits(whole).zip(digits(kept)).and_then(|(whole, part)| {
         let scale = 10_u128.pow(u32::try_from(kept.len()).ok()?);
         let numerator = part * factor;
-        let inexact = numerator % scale != 0 || rest.bytes().any(|digit| digit != b'0');
+        let inexact = !numerator.is_multiple_of(scale) || rest.bytes().any(|digit| digit != b'0');
         let up = u128::from(rounding == Rounding::Up && inexact);
         i64::try_from(whole * factor + numerator / scale + up).ok()
     });

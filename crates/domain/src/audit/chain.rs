@@ -238,13 +238,22 @@ impl ChainVerifier {
         }
         if text.key_id != self.seal.key_id {
             let ours = &self.seal.key_id;
-            return Some(format!("it was sealed with the audit key {}, but this server has the key {ours}", text.key_id));
+            return Some(format!(
+                "it was sealed with the audit key {}, but this server has the key {ours}",
+                text.key_id
+            ));
         }
         if !same_secret(&row.hash, &self.seal.over(&[&self.at.hash, &row.canonical])) {
-            return Some("its seal does not fit: its text, its hash or the hash of the row before it was edited".to_owned());
+            return Some(
+                "its seal does not fit: its text, its hash or the hash of the row before it was edited".to_owned(),
+            );
         }
         let noted = self.marks.iter().find(|mark| mark.head.seq == row.seq && mark.head.hash != row.hash)?;
-        Some(format!("another row {} was noted in the head file at {}: the log was rewritten", row.seq, rfc3339(noted.at)))
+        Some(format!(
+            "another row {} was noted in the head file at {}: the log was rewritten",
+            row.seq,
+            rfc3339(noted.at)
+        ))
     }
 
     /// The verdict, once every row was pushed. `head` is what the database says the head is.

@@ -95,7 +95,9 @@ impl Log {
         let mut rows = self.rows.clone();
         rows.sort_by_key(|row| row.seq);
         let mut verifier = ChainVerifier::new(ours(), self.checkpoint.as_ref(), self.marks.clone());
-        rows.iter().for_each(|row| verifier.push(row));
+        for row in &rows {
+            verifier.push(row);
+        }
         verifier.finish(self.head.clone())
     }
 }
@@ -267,7 +269,9 @@ fn a_row_put_back_below_the_checkpoint_is_found() {
 fn a_repeated_row_is_found() {
     let log = Log::of(2);
     let mut verifier = ChainVerifier::new(ours(), None, Vec::new());
-    [0, 0, 1].into_iter().for_each(|index| verifier.push(&log.rows[index]));
+    for index in [0, 0, 1] {
+        verifier.push(&log.rows[index]);
+    }
     assert!(verifier.is_broken());
     let verdict = verifier.finish(log.head);
     assert_eq!((verdict.broken_at, verdict.checked), (Some(1), 2));
@@ -279,7 +283,8 @@ fn a_tail_rewritten_with_another_key_is_told_as_such() {
         let mut log = Log::of(ROWS);
         log.cut(kept);
         log.write(ROWS - kept, &theirs(), "as they tell it");
-        let keys = format!("sealed with the audit key {}, but this server has the key {}", theirs().key_id, ours().key_id);
+        let keys =
+            format!("sealed with the audit key {}, but this server has the key {}", theirs().key_id, ours().key_id);
         check_broken(&log, kept + 1, &keys);
 
         log.cut(kept);
@@ -396,6 +401,14 @@ fn a_row_seal_does_not_pass_for_a_mark_or_a_checkpoint() {
     assert_eq!(ours().read_mark(&format!("{text} {}", ours().over(&[&text]))), None);
     let forged = Checkpoint { mac: head.hash.clone(), head, created_at: time(1) };
     assert!(ChainVerifier::new(ours(), Some(&forged), Vec::new()).is_broken());
+}
+
+#[test]
+fn parts_do_not_run_into_each_other() {
+    assert_ne!(ours().over(&["checkpoint", "1", "23"]), ours().over(&["checkpoint", "12", "3"]));
+    let checkpoint = ours().checkpoint(Head { seq: 1, hash: "23".to_owned() }, START);
+    let shifted = Checkpoint { head: Head { seq: 12, hash: "3".to_owned() }, ..checkpoint };
+    assert!(ChainVerifier::new(ours(), Some(&shifted), Vec::new()).is_broken());
 }
 
 #[test]

@@ -13,9 +13,7 @@ mod service;
 
 pub use chain::{ChainVerifier, Seal, StoredRow, Verification};
 pub use events::{Event, event_of};
-pub use model::{
-    AuditEntry, AuditFilter, AuditLine, AuditRow, Checkpoint, Head, HeadMark, MarkKind, Outcome, Refusal,
-};
+pub use model::{AuditEntry, AuditFilter, AuditLine, AuditRow, Checkpoint, Head, HeadMark, MarkKind, Outcome, Refusal};
 pub use ports::{AuditLog, HeadFile};
 pub use refusals::{RefusalKey, RefusalMeter, Verdict};
 pub use service::AuditService;

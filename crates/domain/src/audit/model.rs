@@ -1,8 +1,4 @@
-use crate::{
-    change::Recorded,
-    clock::Timestamp,
-    identity::Actor,
-};
+use crate::{change::Recorded, clock::Timestamp, identity::Actor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

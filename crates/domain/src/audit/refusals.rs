@@ -70,7 +70,7 @@ impl RefusalMeter {
             *self.kinds_of.entry(key.source.clone()).or_default() += 1;
         }
         let RefusalKey { source, actor, action, target, reason } = key.clone();
-        let first = Refusal { source, actor, action, target, reason, ..refusal.clone() };
+        let first = Refusal { actor, source, action, target, reason, ..refusal.clone() };
         self.open.insert(key, Window { since: now, repeats: 0, first });
         Verdict::Record
     }
@@ -160,7 +160,10 @@ mod tests {
             meter.note(&refusal(&format!("u{n}"), "a"), now);
         }
         let closed = meter.close(now, true);
-        let told: Vec<_> = closed.iter().map(|(r, repeats)| (r.actor.as_str(), r.action.as_str(), r.reason.as_str(), *repeats)).collect();
+        let told: Vec<_> = closed
+            .iter()
+            .map(|(r, repeats)| (r.actor.as_str(), r.action.as_str(), r.reason.as_str(), *repeats))
+            .collect();
         assert_eq!(told, [("anonymous", "request.refuse", "more refusals than are told apart", 83)]);
     }
 }

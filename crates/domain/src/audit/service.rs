@@ -36,7 +36,12 @@ impl AuditService {
     ///
     /// # Errors
     /// [`crate::Error::Forbidden`] if the actor may not read the log.
-    pub async fn audit_log_list(&self, actor: &Actor, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditRow>> {
+    pub async fn audit_log_list(
+        &self,
+        actor: &Actor,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditRow>> {
         actor.authorize(Operation::AuditLogList)?;
         self.log.list(filter, page).await
     }
@@ -229,9 +234,10 @@ mod tests {
         let (mut log, mut heads) = (MockAuditLog::new(), MockHeadFile::new());
         let noted = mark.clone();
         heads.expect_read().returning(move || Ok(vec![noted.clone()]));
-        log.expect_verify().times(1).withf(move |marks| *marks == [mark.clone()]).returning(|_| {
-            Ok(Verification { valid: true, checked: 3, head: head(3), broken_at: None, reason: None })
-        });
+        log.expect_verify()
+            .times(1)
+            .withf(move |marks| *marks == [mark.clone()])
+            .returning(|_| Ok(Verification { valid: true, checked: 3, head: head(3), broken_at: None, reason: None }));
         let (_, audit) = service(log, heads);
         assert!(audit.audit_verify(&alice(Role::Viewer)).await.unwrap().valid);
     }

@@ -170,7 +170,13 @@ impl Server {
     /// The text that a keyword is looked for in, in lower case.
     #[must_use]
     pub fn search_text(&self) -> String {
-        let plain = [Some(self.name.as_str()), self.location.as_deref(), self.cluster.as_deref(), self.zone.as_deref(), self.gpu_model.as_deref()];
+        let plain = [
+            Some(self.name.as_str()),
+            self.location.as_deref(),
+            self.cluster.as_deref(),
+            self.zone.as_deref(),
+            self.gpu_model.as_deref(),
+        ];
         let tags = self.tags.iter().map(|(key, value)| format!("{key}:{value}"));
         let words: Vec<String> = plain.into_iter().flatten().map(str::to_owned).chain(tags).collect();
         words.join("\n").to_lowercase()
@@ -378,7 +384,11 @@ impl ServerSort {
             "name" => SortKey::Name,
             "total_cpu" => SortKey::TotalCpu,
             "total_memory" => SortKey::TotalMemory,
-            _ => return Err("must be id, name, total_cpu or total_memory, with a - before it for the largest first".to_owned()),
+            _ => {
+                return Err(
+                    "must be id, name, total_cpu or total_memory, with a - before it for the largest first".to_owned()
+                );
+            }
         };
         Ok(Self { key, descending })
     }

@@ -68,7 +68,13 @@ impl ServerService {
     /// # Errors
     /// [`Error::Stale`] if the server is not at `revision` any more; [`Error::Invalid`] if the patch makes no valid
     /// server; `name_taken`.
-    pub async fn server_update(&self, actor: &Actor, id: ServerId, revision: Option<i64>, patch: ServerPatch) -> Result<Server> {
+    pub async fn server_update(
+        &self,
+        actor: &Actor,
+        id: ServerId,
+        revision: Option<i64>,
+        patch: ServerPatch,
+    ) -> Result<Server> {
         actor.authorize(Operation::ServerUpdate)?;
         let change = |before: &Server, now| before.patched(patch.clone(), now).map(Some);
         self.change(actor, Operation::ServerUpdate, id, revision, None, change).await.map(|done| done.value)
@@ -92,7 +98,8 @@ impl ServerService {
     /// [`Error::NotFound`] if there is none.
     pub async fn server_cordon(&self, actor: &Actor, id: ServerId, once: Option<Once>) -> Result<Done<Server>> {
         actor.authorize(Operation::ServerCordon)?;
-        self.change(actor, Operation::ServerCordon, id, None, once, |server, now| Ok(server.with_cordon(true, now))).await
+        self.change(actor, Operation::ServerCordon, id, None, once, |server, now| Ok(server.with_cordon(true, now)))
+            .await
     }
 
     /// Puts a server back into scheduling. Without effect if it is in already.
@@ -101,7 +108,8 @@ impl ServerService {
     /// [`Error::NotFound`] if there is none.
     pub async fn server_uncordon(&self, actor: &Actor, id: ServerId, once: Option<Once>) -> Result<Done<Server>> {
         actor.authorize(Operation::ServerUncordon)?;
-        self.change(actor, Operation::ServerUncordon, id, None, once, |server, now| Ok(server.with_cordon(false, now))).await
+        self.change(actor, Operation::ServerUncordon, id, None, once, |server, now| Ok(server.with_cordon(false, now)))
+            .await
     }
 
     /// Computes what the server becomes and writes it; again from the newest state if it moved meanwhile and the

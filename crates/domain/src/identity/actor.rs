@@ -75,7 +75,8 @@ impl Actor {
     pub fn authorize(&self, operation: Operation) -> Result<()> {
         let access = operation.access();
         if !self.role.allows(access) {
-            let reason = format!("{} needs the role {}; yours is {}", operation.id(), needed(access), self.role.as_str());
+            let reason =
+                format!("{} needs the role {}; yours is {}", operation.id(), needed(access), self.role.as_str());
             return Err(Error::Forbidden { reason });
         }
         match room(access) {

@@ -1,7 +1,8 @@
 //! Users, tokens and sessions in memory, for the tests of this room's use cases.
 
 use super::{
-    Credential, NewSession, NewToken, NewUser, PasswordHasher, Role, Secret, Session, Sessions, Token, Tokens, User, Users,
+    Credential, NewSession, NewToken, NewUser, PasswordHasher, Role, Secret, Session, Sessions, Token, Tokens, User,
+    Users,
 };
 use crate::{
     Error, Result,
@@ -97,7 +98,11 @@ impl Users for Memory {
 
     async fn get(&self, id: UserId) -> Result<User> {
         let users = self.users.lock().unwrap();
-        users.iter().find(|(user, _)| user.id == id).map(|(user, _)| user.clone()).ok_or_else(|| Error::not_found("user", id))
+        users
+            .iter()
+            .find(|(user, _)| user.id == id)
+            .map(|(user, _)| user.clone())
+            .ok_or_else(|| Error::not_found("user", id))
     }
 
     async fn find_by_name(&self, name: &str) -> Result<Option<(User, String)>> {
@@ -141,7 +146,11 @@ impl Tokens for Memory {
 
     async fn get(&self, id: TokenId) -> Result<Token> {
         let tokens = self.tokens.lock().unwrap();
-        tokens.iter().find(|(token, _)| token.id == id).map(|(token, _)| token.clone()).ok_or_else(|| Error::not_found("token", id))
+        tokens
+            .iter()
+            .find(|(token, _)| token.id == id)
+            .map(|(token, _)| token.clone())
+            .ok_or_else(|| Error::not_found("token", id))
     }
 
     async fn delete(&self, token: Token, change: Change) -> Result<Done<()>> {
@@ -187,7 +196,13 @@ impl Sessions for Memory {
         Ok(())
     }
 
-    async fn ticket_create(&self, digest: String, credential: String, expires_at: Timestamp, entry: AuditEntry) -> Result<()> {
+    async fn ticket_create(
+        &self,
+        digest: String,
+        credential: String,
+        expires_at: Timestamp,
+        entry: AuditEntry,
+    ) -> Result<()> {
         self.write(entry)?;
         self.tickets.lock().unwrap().push(TicketRow { digest, credential, expires_at });
         Ok(())

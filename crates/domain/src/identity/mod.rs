@@ -15,9 +15,7 @@ mod tokens;
 mod users;
 
 pub use actor::{Actor, Principal};
-pub use model::{
-    Credential, NewSession, NewToken, NewUser, Role, Scopes, Secret, Session, Token, User, UserPatch,
-};
+pub use model::{Credential, NewSession, NewToken, NewUser, Role, Scopes, Secret, Session, Token, User, UserPatch};
 pub use permissions::{Access, Operation, Room};
 pub use ports::{PasswordHasher, Sessions, Tokens, Users};
 pub use sessions::{Denied, Login, SESSION_HOURS, SessionPorts, SessionService, TICKET_SECONDS, Ticket};

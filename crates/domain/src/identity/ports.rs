@@ -53,7 +53,13 @@ pub trait Sessions: Send + Sync {
     /// Ends a session; without effect if it has ended.
     async fn delete(&self, id: SessionId, entry: AuditEntry) -> Result<()>;
     /// Keeps a ticket: the digest of its secret stands for the digest of the credential of who asked for it.
-    async fn ticket_create(&self, digest: String, credential: String, expires_at: Timestamp, entry: AuditEntry) -> Result<()>;
+    async fn ticket_create(
+        &self,
+        digest: String,
+        credential: String,
+        expires_at: Timestamp,
+        entry: AuditEntry,
+    ) -> Result<()>;
     /// Takes a ticket that has not expired, so that nobody can take it again; returns the credential's digest.
     async fn ticket_take(&self, digest: &str, now: Timestamp) -> Result<Option<String>>;
     /// Forgets sessions and tickets that ended before `now`; returns how many.

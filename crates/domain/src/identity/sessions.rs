@@ -99,7 +99,13 @@ impl SessionService {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`]; [`Error::Exhausted`] after too many failures for this name or from this `source`.
-    pub async fn auth_login(&self, name: &str, password: Secret, source: &str, request_id: Option<String>) -> Result<Login> {
+    pub async fn auth_login(
+        &self,
+        name: &str,
+        password: Secret,
+        source: &str,
+        request_id: Option<String>,
+    ) -> Result<Login> {
         let (by_name, by_source) = (format!("name:{name}"), format!("source:{source}"));
         self.check_throttle([(&by_name, FREE_PER_NAME), (&by_source, FREE_PER_SOURCE)])?;
         let found = self.users.find_by_name(name).await?;
@@ -138,9 +144,10 @@ impl SessionService {
         let throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         match keys.iter().filter_map(|(key, free)| throttle.wait(key, *free, now)).max() {
             None => Ok(()),
-            Some(retry_after) => {
-                Err(Error::Exhausted { reason: "too many failed logins; wait before trying again".to_owned(), retry_after })
-            }
+            Some(retry_after) => Err(Error::Exhausted {
+                reason: "too many failed logins; wait before trying again".to_owned(),
+                retry_after,
+            }),
         }
     }
 
@@ -181,7 +188,9 @@ impl SessionService {
     /// [`Error::Unauthenticated`] if the ticket is unknown, taken or expired.
     pub async fn ticket_redeem(&self, ticket: &Secret, request_id: Option<String>) -> Result<Actor> {
         let taken = self.sessions.ticket_take(&ticket.digest(), self.clock.now()).await?;
-        let refused = || Error::Unauthenticated { reason: "the ticket was used already or has expired; ask for another".to_owned() };
+        let refused = || Error::Unauthenticated {
+            reason: "the ticket was used already or has expired; ask for another".to_owned(),
+        };
         self.actor_of(&taken.ok_or_else(refused)?, request_id).await.map_err(|denied| denied.error)
     }
 
@@ -197,7 +206,7 @@ impl SessionService {
         let now = self.clock.now();
         match self.sessions.find_credential(digest).await? {
             Some(Credential::Token(token)) => self.bearer(token, now, request_id),
-            Some(Credential::Session(session, user)) => signed_in(&session, user, now, request_id),
+            Some(Credential::Session(session, user)) => signed_in(&session, &user, now, request_id),
             None => {
                 let reason = "the token is not known; create one, or sign in again".to_owned();
                 Err(Error::Unauthenticated { reason }.into())
@@ -208,7 +217,10 @@ impl SessionService {
     fn bearer(&self, token: Token, now: Timestamp, request_id: Option<String>) -> Result<Actor, Denied> {
         if let Some(at) = token.expires_at.filter(|at| *at <= now) {
             let reason = format!("token {:?} expired at {}; create another", token.name.as_str(), at.to_rfc3339());
-            return Err(Denied { error: Error::Unauthenticated { reason }, owner: Some(format!("token:{}", token.name)) });
+            return Err(Denied {
+                error: Error::Unauthenticated { reason },
+                owner: Some(format!("token:{}", token.name)),
+            });
         }
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(token.id, now);
         Ok(Actor {
@@ -232,7 +244,9 @@ impl SessionService {
         let outcome = self.tokens.touch(used.clone().into_iter().collect()).await;
         if outcome.is_err() {
             let mut again = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-            used.into_iter().for_each(|(id, at)| _ = again.entry(id).or_insert(at));
+            for (id, at) in used {
+                again.entry(id).or_insert(at);
+            }
         }
         outcome
     }
@@ -246,7 +260,7 @@ impl SessionService {
     }
 }
 
-fn signed_in(session: &Session, user: User, now: Timestamp, request_id: Option<String>) -> Result<Actor, Denied> {
+fn signed_in(session: &Session, user: &User, now: Timestamp, request_id: Option<String>) -> Result<Actor, Denied> {
     if session.expires_at <= now || user.disabled {
         let error = Error::Unauthenticated { reason: "the session has ended; sign in again".to_owned() };
         return Err(Denied { error, owner: Some(format!("user:{}", user.name)) });

@@ -116,7 +116,11 @@ mod tests {
         (memory, service)
     }
 
-    async fn create(tokens: &TokenService, expires_at: Option<Timestamp>, once: Option<Once>) -> Result<(Token, Secret)> {
+    async fn create(
+        tokens: &TokenService,
+        expires_at: Option<Timestamp>,
+        once: Option<Once>,
+    ) -> Result<(Token, Secret)> {
         let scopes = Scopes::only([Room::Fleet]);
         tokens.token_create(&alice(Role::Admin), name("ci"), Role::Operator, scopes, expires_at, once).await
     }

@@ -78,7 +78,13 @@ impl UserService {
     /// # Errors
     /// [`Error::Stale`] if the user is not at `revision` (where one is given) any more; [`Error::Conflict`] where an
     /// admin would lock themselves out.
-    pub async fn user_update(&self, actor: &Actor, id: UserId, revision: Option<i64>, patch: UserPatch) -> Result<User> {
+    pub async fn user_update(
+        &self,
+        actor: &Actor,
+        id: UserId,
+        revision: Option<i64>,
+        patch: UserPatch,
+    ) -> Result<User> {
         actor.authorize(Operation::UserUpdate)?;
         let before = self.users.get(id).await?;
         at_revision("user", before.id, before.revision, revision)?;
@@ -228,7 +234,10 @@ mod tests {
         let after = users.user_update(&admin, BOB, Some(1), role).await.unwrap();
         assert_eq!((after.role, after.disabled, after.revision), (Role::Approver, false, 2));
         let entry = memory.last_entry();
-        assert_eq!((entry.action.as_str(), entry.target.as_deref(), entry.message), ("user.update", Some("user:2"), None));
+        assert_eq!(
+            (entry.action.as_str(), entry.target.as_deref(), entry.message),
+            ("user.update", Some("user:2"), None)
+        );
         assert_eq!(entry.before.unwrap()["role"], "operator");
         assert_eq!(entry.after.unwrap()["role"], "approver");
 

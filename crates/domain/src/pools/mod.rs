@@ -8,8 +8,8 @@ mod ports;
 mod service;
 
 pub use model::{
-    Capacity, NewPool, Pool, PoolFilter, PoolPatch, PoolState, PoolStrategy, PoolSummary, PoolType, Quotas, Watermark,
-    Watermarks, WatermarksPatch, QuotasPatch,
+    Capacity, NewPool, Pool, PoolFilter, PoolPatch, PoolState, PoolStrategy, PoolSummary, PoolType, Quotas,
+    QuotasPatch, Watermark, Watermarks, WatermarksPatch,
 };
 pub use ports::Pools;
 pub use service::PoolService;

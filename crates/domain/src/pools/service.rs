@@ -63,7 +63,13 @@ impl PoolService {
     /// # Errors
     /// [`Error::Stale`] if the pool is not at `revision` any more; [`Error::Invalid`] if the patch makes no valid
     /// pool; `name_taken`.
-    pub async fn pool_update(&self, actor: &Actor, id: PoolId, revision: Option<i64>, patch: PoolPatch) -> Result<PoolSummary> {
+    pub async fn pool_update(
+        &self,
+        actor: &Actor,
+        id: PoolId,
+        revision: Option<i64>,
+        patch: PoolPatch,
+    ) -> Result<PoolSummary> {
         actor.authorize(Operation::PoolUpdate)?;
         for _ in 0..TRIES {
             let before = self.pools.get(id).await?;
