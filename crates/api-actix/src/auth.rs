@@ -6,7 +6,7 @@
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use actix_web::{
-    Error, HttpMessage, ResponseError,
+    Error, HttpMessage, HttpRequest, ResponseError,
     body::{BoxBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform},
     http::{
@@ -63,6 +63,7 @@ pub struct Tried(pub String);
 struct Owner(String);
 
 /// The middleware; goes around the guard and inside the context.
+#[must_use]
 pub fn authenticate<S, B>(
     gate: Rc<Gate>,
 ) -> impl Transform<S, ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>
@@ -97,10 +98,9 @@ async fn admit<B: MessageBody + 'static>(
             request.extensions_mut().insert(Arc::new(actor));
             request.extensions_mut().insert(CredentialDigest(digest));
         }
-        Ok(None) if open => anonymous(&request, gate, operation),
-        Ok(None) => return Ok(refuse(request, nobody())),
         // A cookie that has ended must not stand in the way of signing in again.
-        Err(_) if open => anonymous(&request, gate, operation),
+        Ok(None) | Err(_) if open => anonymous(&request, gate, operation),
+        Ok(None) => return Ok(refuse(request, nobody())),
         Err(denied) => {
             if let Some(owner) = denied.owner {
                 request.extensions_mut().insert(Owner(owner));
@@ -184,32 +184,43 @@ fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
 
 /// Has a 401 or 403 recorded. A log that cannot be written must not turn a refusal into something else.
 async fn record(gate: &Gate, operation: Option<Operation>, source: String, response: &ServiceResponse<BoxBody>) {
-    if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        return;
+    let Some(refusal) = operation.and_then(|operation| refusal_of(operation, source, response)) else { return };
+    if let Err(error) = gate.audit.refusal_record(refusal).await {
+        tracing::error!(%error, "a refusal could not be recorded");
     }
-    let (Some(operation), Some(refused)) = (operation, response.response().extensions().get::<problem::Refusal>().cloned())
-    else {
-        return;
-    };
+}
+
+fn refusal_of(
+    operation: Operation,
+    source: String,
+    response: &ServiceResponse<BoxBody>,
+) -> Option<audit::Refusal> {
+    if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return None;
+    }
+    let reason = response.response().extensions().get::<problem::Refusal>()?.detail.clone();
     let request = response.request();
     let extensions = request.extensions();
     let actor = extensions.get::<Arc<Actor>>().map(|actor| actor.label());
     let owner = extensions.get::<Owner>().map(|owner| owner.0.clone());
     let tried = extensions.get::<Tried>().map(|tried| format!("user:{}", printable(&tried.0)));
     let noun = operation.action().split('.').next().unwrap_or_default();
-    let refusal = audit::Refusal {
+    Some(audit::Refusal {
         proven: actor.is_some(),
         actor: actor.or(owner).or(tried).unwrap_or_else(|| "anonymous".to_owned()),
         source,
         action: operation.action().to_owned(),
-        target: request.match_info().get("id").filter(|id| id.len() <= 20).map(|id| format!("{noun}:{id}")),
-        reason: refused.detail,
+        target: id_in_path(request).map(|id| format!("{noun}:{id}")),
+        reason,
         request_id: extensions.get::<RequestId>().map(|id| id.0.clone()),
-    };
-    drop(extensions);
-    if let Err(error) = gate.audit.refusal_record(refusal).await {
-        tracing::error!(%error, "a refusal could not be recorded");
-    }
+    })
+}
+
+/// The id in the path. Who is refused at the door never comes to the router, so that it is read from the pattern here.
+fn id_in_path(request: &HttpRequest) -> Option<String> {
+    let pattern = request.match_pattern()?;
+    let (_, id) = pattern.split('/').zip(request.path().split('/')).find(|(name, _)| *name == "{id}")?;
+    ((1..=19).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_digit())).then(|| id.to_owned())
 }
 
 /// A name that anybody can send, cut to what a row should hold.

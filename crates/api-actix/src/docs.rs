@@ -3,7 +3,7 @@
 
 use std::{
     io::{Cursor, Read},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use actix_web::{
@@ -14,7 +14,7 @@ use actix_web::{
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::{ZipArchive, result::ZipError};
 
-use crate::openapi::Document;
+use crate::{ApiError, openapi::Document};
 
 /// The patterns that [`configure`] serves.
 pub const PATTERNS: [&str; 5] =
@@ -46,33 +46,58 @@ const START: &str = r##"window.addEventListener("DOMContentLoaded", () => {
 });
 "##;
 
-/// The files of Swagger UI.
+/// The files of Swagger UI. They are unpacked when somebody first looks at them: that costs milliseconds and megabytes,
+/// which a server that nobody reads about should not pay at its start.
 #[derive(Debug, Clone)]
 pub struct Assets {
-    script: Bytes,
-    style: Bytes,
+    script: Asset,
+    style: Asset,
+}
+
+#[derive(Debug, Clone)]
+struct Asset {
+    /// Its place in the archive.
+    index: usize,
+    unpacked: Arc<OnceLock<Bytes>>,
 }
 
 impl Assets {
-    /// Unpacks the archive that is part of the binary.
+    /// Finds them in the archive that is part of the binary.
     ///
     /// # Errors
     /// If the archive is not as expected.
-    pub fn unpack() -> Result<Self, ZipError> {
-        let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
-        let mut file = |suffix: &str| -> Result<Bytes, ZipError> {
-            let name = archive
-                .file_names()
-                .flatten()
-                .find(|name| name.ends_with(suffix))
-                .ok_or(ZipError::FileNotFound)?
-                .into_owned();
-            let mut bytes = Vec::new();
-            archive.by_name(&name)?.read_to_end(&mut bytes)?;
-            Ok(bytes.into())
+    pub fn find() -> Result<Self, ZipError> {
+        let archive = archive()?;
+        let asset = |suffix: &str| -> Result<Asset, ZipError> {
+            let mut names = archive.file_names().flatten();
+            let name = names.find(|name| name.ends_with(suffix)).ok_or(ZipError::FileNotFound)?;
+            let index = archive.index_for_name(&name).ok_or(ZipError::FileNotFound)?;
+            Ok(Asset { index, unpacked: Arc::default() })
         };
-        Ok(Self { script: file("/dist/swagger-ui-bundle.js")?, style: file("/dist/swagger-ui.css")? })
+        Ok(Self { script: asset("/dist/swagger-ui-bundle.js")?, style: asset("/dist/swagger-ui.css")? })
     }
+}
+
+impl Asset {
+    fn bytes(&self) -> Result<Bytes, ApiError> {
+        if let Some(bytes) = self.unpacked.get() {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.unpack().map_err(domain::Error::internal)?;
+        Ok(self.unpacked.get_or_init(|| bytes).clone())
+    }
+
+    fn unpack(&self) -> Result<Bytes, ZipError> {
+        let mut archive = archive()?;
+        let mut file = archive.by_index(self.index)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(file.size()).unwrap_or_default());
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+fn archive() -> Result<ZipArchive<Cursor<&'static [u8]>>, ZipError> {
+    ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))
 }
 
 /// Registers [`PATTERNS`].
@@ -84,11 +109,11 @@ pub fn configure(config: &mut ServiceConfig, document: Arc<Document>, assets: As
         .service(web::resource("/docs").get(async || html(PAGE)))
         .service(
             web::resource("/docs/swagger-ui-bundle.js")
-                .get(async |assets: Data<Assets>| file("text/javascript", assets.script.clone())),
+                .get(async |assets: Data<Assets>| assets.script.bytes().map(|bytes| file("text/javascript", bytes))),
         )
         .service(
             web::resource("/docs/swagger-ui.css")
-                .get(async |assets: Data<Assets>| file("text/css", assets.style.clone())),
+                .get(async |assets: Data<Assets>| assets.style.bytes().map(|bytes| file("text/css", bytes))),
         )
         .service(
             web::resource("/docs/start.js").get(async || file("text/javascript", Bytes::from_static(START.as_bytes()))),

@@ -21,8 +21,8 @@ pub enum MountError {
     /// There is no document.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// The documentation's files cannot be unpacked.
-    #[error("the files of the API documentation cannot be unpacked")]
+    /// The documentation's files are not in the binary.
+    #[error("the files of the API documentation are not in this program")]
     Assets(#[from] zip::result::ZipError),
 }
 
@@ -44,7 +44,7 @@ impl Api {
     pub fn build(blueprint: &Blueprint, plain: &[&str]) -> Result<Self, MountError> {
         let document = Arc::new(assemble(blueprint)?);
         let plain = docs::PATTERNS.iter().chain(plain).map(|pattern| (*pattern).to_owned()).collect();
-        Ok(Self { routes: blueprint.routes, document, assets: Assets::unpack()?, plain })
+        Ok(Self { routes: blueprint.routes, document, assets: Assets::find()?, plain })
     }
 
     /// The document.
@@ -66,6 +66,7 @@ impl Api {
     }
 
     /// The middleware that refuses what the document does not promise.
+    #[must_use]
     pub fn guard<S, B>(
         &self,
     ) -> impl Transform<S, ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()> + use<S, B>

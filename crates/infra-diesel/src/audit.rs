@@ -5,14 +5,14 @@ use crate::{
     database::Database,
     failure::Failure,
     schema::{audit_checkpoints, audit_head, audit_logs},
-    values::{from_us, to_us},
+    values::{from_us, sought, to_us},
 };
 use async_trait::async_trait;
 use diesel::{connection::SimpleConnection, prelude::*};
 use domain::{
     Error, Result,
     audit::{
-        AuditEntry, AuditFilter, AuditLog, AuditRow, ChainVerifier, Checkpoint, Head, HeadMark, Seal, StoredRow,
+        AuditEntry, AuditFilter, AuditLog, AuditRow, ChainVerifier, Checkpoint, Head, HeadMark, MarkKind, Seal, StoredRow,
         Verification,
     },
     change::Change,
@@ -84,7 +84,8 @@ pub(crate) fn append(connection: &mut AnyConnection, seal: &Seal, entries: &[Aud
     Ok(head)
 }
 
-fn lock_head(connection: &mut AnyConnection) -> Result<Head, Failure> {
+/// The last row, which nobody else changes until the transaction ends.
+pub(crate) fn lock_head(connection: &mut AnyConnection) -> Result<Head, Failure> {
     let query = audit_head::table.find(1_i64).select((audit_head::seq, audit_head::hash));
     let (seq, hash) = match connection {
         // BEGIN IMMEDIATE has locked the whole database.
@@ -127,17 +128,18 @@ macro_rules! matching {
         let filter: &AuditFilter = $filter;
         let mut query = audit_logs::table.into_boxed();
         if let Some(actor) = &filter.actor {
-            query = query.filter(audit_logs::actor.eq(actor.clone()));
+            query = query.filter(audit_logs::actor.eq(sought(actor)));
         }
-        match &filter.action {
+        match filter.action.as_deref().map(sought) {
             Some(noun) if noun.ends_with('.') => {
-                query = query.filter(audit_logs::action.between(noun.clone(), format!("{noun}\u{7f}")));
+                let last = format!("{noun}\u{7f}");
+                query = query.filter(audit_logs::action.between(noun, last));
             }
-            Some(action) => query = query.filter(audit_logs::action.eq(action.clone())),
+            Some(action) => query = query.filter(audit_logs::action.eq(action)),
             None => {}
         }
         if let Some(target) = &filter.target {
-            query = query.filter(audit_logs::target.eq(target.clone()));
+            query = query.filter(audit_logs::target.eq(sought(target)));
         }
         if let Some(outcome) = filter.outcome {
             query = query.filter(audit_logs::outcome.eq(outcome.as_str()));
@@ -155,7 +157,7 @@ macro_rules! matching {
 #[async_trait]
 impl AuditLog for DieselAuditLog {
     async fn record(&self, entry: AuditEntry) -> Result<()> {
-        self.database.write(entry.into(), Vec::new(), |_, entry| Ok(((), Some(entry)))).await.map(|done| done.value)
+        self.database.write(entry.into(), |_, entry| Ok(((), Some(entry)))).await.map(|done| done.value)
     }
 
     async fn list(&self, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditRow>> {
@@ -194,14 +196,14 @@ impl AuditLog for DieselAuditLog {
 
     async fn verify(&self, marks: Vec<HeadMark>) -> Result<Verification> {
         let seal = self.database.seal().clone();
-        let written = self.database.head().borrow().clone();
-        self.database.read(move |connection| verify_snapshot(connection, &seal, marks.clone(), &written)).await
+        let written = self.database.written();
+        self.database.read(move |connection| verify_snapshot(connection, &seal, marks.clone(), written.clone())).await
     }
 
     async fn prune(&self, before: Timestamp, entry: AuditEntry) -> Result<i64> {
         let seal = self.database.seal().clone();
         let work = move |connection: &mut AnyConnection, entry: AuditEntry| prune(connection, &seal, before, entry);
-        self.database.write(Change::from(entry), Vec::new(), work).await.map(|done| done.value)
+        self.database.write(Change::from(entry), work).await.map(|done| done.value)
     }
 }
 
@@ -210,7 +212,7 @@ fn verify_snapshot(
     connection: &mut AnyConnection,
     seal: &Seal,
     marks: Vec<HeadMark>,
-    written: &Head,
+    written: Option<HeadMark>,
 ) -> Result<Verification, Failure> {
     let begin = match connection {
         AnyConnection::Sqlite(_) => "BEGIN",
@@ -226,15 +228,13 @@ fn verify(
     connection: &mut AnyConnection,
     seal: &Seal,
     mut marks: Vec<HeadMark>,
-    written: &Head,
+    written: Option<HeadMark>,
 ) -> Result<Verification, Failure> {
     let head = read_head(connection)?;
-    let restored = marks.iter().any(|mark| mark.kind == domain::audit::MarkKind::Restore && mark.head.seq < written.seq);
-    if written.seq > 0 && !restored {
-        // What this process wrote itself is as good as a line in the head file that is due within the minute.
-        let at = Timestamp::default();
-        marks.push(HeadMark { at, kind: domain::audit::MarkKind::Head, head: written.clone() });
-    }
+    // What this process wrote itself is as good as a line in the head file that is due within the minute, unless a
+    // restore replaced it since.
+    let restored = marks.iter().rfind(|mark| mark.kind == MarkKind::Restore).map(|mark| mark.at);
+    marks.extend(written.filter(|written| restored.is_none_or(|restored| written.at > restored)));
     let checkpoint = read_checkpoint(connection)?;
     let mut at = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.head.seq);
     // A row below the checkpoint would be one that was put back or made up; it is met first, and out of order.

@@ -1,9 +1,9 @@
 //! Which database, and a connection to it with the settings that durability and concurrency need.
 
-use crate::failure::Failure;
-use diesel::{Connection, PgConnection, SqliteConnection, connection::SimpleConnection};
+use crate::{failure::Failure, url::DatabaseUrl};
+use diesel::{Connection, ConnectionError, PgConnection, SqliteConnection, connection::SimpleConnection};
 use std::{
-    path::{Path, PathBuf},
+    os::unix::fs::MetadataExt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -28,72 +28,15 @@ macro_rules! each {
 }
 pub(crate) use each;
 
-/// Where the truth is kept. Printing it hides the password.
-#[derive(Clone, PartialEq, Eq)]
-pub enum DatabaseUrl {
-    /// A file.
-    Sqlite(PathBuf),
-    /// A `PostgreSQL` server, by its URL.
-    Postgres(String),
-}
-
-impl DatabaseUrl {
-    /// Reads `sqlite:PATH` or `postgres://…`.
-    ///
-    /// # Errors
-    /// A sentence that says what is expected.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() || path == ":memory:" {
-                return Err("sqlite: needs the path of a file, such as sqlite:/var/lib/starlink/starlink.db".to_owned());
-            }
-            return Ok(Self::Sqlite(PathBuf::from(path)));
-        }
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Self::Postgres(text.to_owned()));
-        }
-        Err("must start with sqlite: or postgres://".to_owned())
+/// A password that was not percent-encoded makes libpq take parts of it for a port or a host, and quote them. Once it
+/// has understood the URL, what it quotes is none.
+fn without_fragments(message: &str, shown: &str) -> String {
+    if message.starts_with("connection to server") {
+        return message.to_owned();
     }
-
-    /// The file, if it is one.
-    #[must_use]
-    pub fn sqlite_path(&self) -> Option<&Path> {
-        match self {
-            Self::Sqlite(path) => Some(path),
-            Self::Postgres(_) => None,
-        }
-    }
-}
-
-impl std::fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => f.write_str(&without_password(url)),
-        }
-    }
-}
-
-impl std::fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
-
-fn without_password(url: &str) -> String {
-    let hide_query = |text: &str| match text.split_once('?') {
-        Some((head, query)) if query.to_ascii_lowercase().contains("password") => format!("{head}?…"),
-        _ => text.to_owned(),
-    };
-    let Some((scheme, rest)) = url.split_once("://") else { return "postgres://…".to_owned() };
-    match rest.rsplit_once('@') {
-        Some((user, host)) => {
-            let name = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{name}:…@{}", hide_query(host))
-        }
-        None => format!("{scheme}://{}", hide_query(rest)),
-    }
+    let parts = message.split('"').enumerate();
+    let kept = parts.map(|(n, part)| if n % 2 == 0 || shown.contains(part) { part } else { "…" });
+    kept.collect::<Vec<_>>().join("\"")
 }
 
 /// What a connection will be used for.
@@ -101,12 +44,15 @@ fn without_password(url: &str) -> String {
 pub(crate) enum Purpose {
     Read,
     Write,
+    /// To find out what is there, which may be nothing yet, or a file of somebody else's that has to stay as it is.
+    Examine,
 }
 
-/// Before the journal mode: switching it needs the lock that may have to be waited for.
+/// It is kept in the file, so it may only be set in one that is known to be ours. Waits for its turn to set it.
+pub(crate) const SQLITE_JOURNAL: &str = "PRAGMA journal_mode = WAL";
+
 const SQLITE_SETUP: &str = "
     PRAGMA busy_timeout = 5000;
-    PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
     PRAGMA temp_store = MEMORY;
@@ -127,15 +73,23 @@ pub(crate) fn connect(url: &DatabaseUrl, purpose: Purpose) -> Result<AnyConnecti
     match url {
         DatabaseUrl::Sqlite(path) => {
             let text = path.to_str().ok_or_else(|| Failure::gone("the path of the database is not valid UTF-8"))?;
+            if purpose != Purpose::Examine && !path.exists() {
+                // SQLite would put a new, empty database in its place.
+                return Err(Failure::gone("the file of the database is not there"));
+            }
             let mut connection = SqliteConnection::establish(text).map_err(Failure::connecting)?;
             connection.batch_execute(SQLITE_SETUP)?;
-            if purpose == Purpose::Read {
-                connection.batch_execute("PRAGMA query_only = ON")?;
-            }
+            connection.batch_execute(match purpose {
+                Purpose::Read => "PRAGMA journal_mode = WAL; PRAGMA query_only = ON",
+                Purpose::Write => SQLITE_JOURNAL,
+                Purpose::Examine => "",
+            })?;
             Ok(AnyConnection::Sqlite(connection))
         }
-        DatabaseUrl::Postgres(url) => {
-            let mut connection = PgConnection::establish(&with_timeouts(url)).map_err(Failure::connecting)?;
+        DatabaseUrl::Postgres(text) => {
+            let shown = url.to_string();
+            let hidden = |error: ConnectionError| Failure::gone(&without_fragments(&error.to_string(), &shown));
+            let mut connection = PgConnection::establish(&with_timeouts(text)).map_err(hidden)?;
             connection.batch_execute(POSTGRES_SETUP)?;
             Ok(AnyConnection::Postgresql(connection))
         }
@@ -154,9 +108,25 @@ fn with_timeouts(url: &str) -> String {
     url
 }
 
+/// Which file a connection has open: `SQLite` does not notice when that is removed or replaced, and would go on writing
+/// into what nobody can open any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    file: Option<(u64, u64)>,
+}
+
+impl Place {
+    /// What is there at this moment.
+    pub(crate) fn of(url: &DatabaseUrl) -> Self {
+        let metadata = url.sqlite_path().and_then(|path| std::fs::metadata(path).ok());
+        Self { file: metadata.map(|metadata| (metadata.dev(), metadata.ino())) }
+    }
+}
+
 /// A pooled connection, and which generation of the database it belongs to.
 pub(crate) struct Pooled {
     pub(crate) connection: AnyConnection,
+    place: Place,
     generation: u64,
 }
 
@@ -178,7 +148,7 @@ impl ReadConnections {
     }
 
     fn is_current(&self, pooled: &Pooled) -> bool {
-        pooled.generation == self.generation.load(Ordering::Relaxed)
+        pooled.generation == self.generation.load(Ordering::Relaxed) && pooled.place == Place::of(&self.url)
     }
 }
 
@@ -188,32 +158,15 @@ impl r2d2::ManageConnection for ReadConnections {
 
     fn connect(&self) -> Result<Pooled, Failure> {
         let generation = self.generation.load(Ordering::Relaxed);
-        Ok(Pooled { connection: connect(&self.url, Purpose::Read)?, generation })
+        let place = Place::of(&self.url);
+        Ok(Pooled { connection: connect(&self.url, Purpose::Read)?, place, generation })
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), Failure> {
-        if self.is_current(pooled) { Ok(()) } else { Err(Failure::gone("the database was restarted")) }
+        if self.is_current(pooled) { Ok(()) } else { Err(Failure::gone("the database was restarted or replaced")) }
     }
 
     fn has_broken(&self, pooled: &mut Pooled) -> bool {
         !self.is_current(pooled)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_read_and_printed_without_their_password() {
-        let check = |text: &str, shown: &str| assert_eq!(DatabaseUrl::parse(text).unwrap().to_string(), shown);
-        check("sqlite:a/b.db", "sqlite:a/b.db");
-        check("sqlite:///var/b.db", "sqlite:/var/b.db");
-        check("postgres://u:p@ss/w#rd@h:5/db", "postgres://u:…@h:5/db");
-        check("postgresql://h/db", "postgresql://h/db");
-        check("postgres://h/db?password=x", "postgres://h/db?…");
-        for wrong in ["", "mysql://x", "sqlite:", "sqlite::memory:", "starlink.db"] {
-            assert!(DatabaseUrl::parse(wrong).is_err(), "{wrong}");
-        }
     }
 }

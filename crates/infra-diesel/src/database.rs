@@ -1,16 +1,17 @@
 //! The way to the database: reads from a small pool, writes through the one writer.
 
 use crate::{
-    connection::{AnyConnection, DatabaseUrl, ReadConnections},
+    url::DatabaseUrl,
+    connection::{AnyConnection, ReadConnections},
     failure::{Failure, Kind},
     idempotency,
     identity::CredentialCache,
-    writer::{Command, RowLock, WriterHandle},
+    writer::{Command, WriterHandle},
 };
 use diesel::{RunQueryDsl, sql_query};
 use domain::{
     Error, Result,
-    audit::{AuditEntry, Head, Seal},
+    audit::{AuditEntry, Head, HeadMark, Seal},
     change::{Change, Done, Once},
     clock::Timestamp,
 };
@@ -50,6 +51,7 @@ struct Shared {
     writer: Mutex<Option<WriterHandle>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     head: watch::Receiver<Head>,
+    written: watch::Receiver<Option<HeadMark>>,
     credentials: CredentialCache,
 }
 
@@ -78,7 +80,7 @@ impl Database {
             .error_handler(Box::new(Quiet))
             .build_unchecked(connections.clone());
         let (writer, thread) = WriterHandle::start(url.clone(), seal.clone())?;
-        let head = writer.head();
+        let (head, written) = (writer.head(), writer.written());
         let shared = Shared {
             url,
             seal,
@@ -87,6 +89,7 @@ impl Database {
             writer: Mutex::new(Some(writer)),
             thread: Mutex::new(Some(thread)),
             head,
+            written,
             credentials: CredentialCache::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -102,6 +105,11 @@ impl Database {
     #[must_use]
     pub fn head(&self) -> watch::Receiver<Head> {
         self.shared.head.clone()
+    }
+
+    /// What [`Self::head`] tells, with the time of it; `None` if this process wrote nothing yet.
+    pub(crate) fn written(&self) -> Option<HeadMark> {
+        self.shared.written.borrow().clone()
     }
 
     /// What secrets open, as far as it is remembered.
@@ -129,8 +137,11 @@ impl Database {
     /// [`Error::Unavailable`] or [`Error::StorageFull`] with what is wrong.
     pub async fn ready(&self) -> Result<()> {
         self.read(|connection| Ok(sql_query("SELECT 1").execute(connection)?)).await?;
-        self.write_silently(Vec::new(), |connection| {
-            sql_query("UPDATE audit_head SET seq = seq WHERE id = 1").execute(connection)?;
+        self.write_silently(|connection| {
+            // Back and forth: what leaves a row as it is, SQLite does not write at all, so a full disk would not show.
+            for change in ["seq + 1", "seq - 1"] {
+                sql_query(format!("UPDATE audit_head SET seq = {change} WHERE id = 1")).execute(connection)?;
+            }
             Ok(())
         })
         .await
@@ -149,13 +160,14 @@ impl Database {
 
     /// Commits `work` with its audit entry and idempotency key. `work` completes the entry (`None` records nothing)
     /// and MUST be repeatable: it is run again when the database asks for it.
-    pub(crate) async fn write<T, F>(&self, change: Change, locks: Vec<RowLock>, work: F) -> Result<Done<T>>
+    pub(crate) async fn write<T, F>(&self, change: Change, work: F) -> Result<Done<T>>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
         F: Fn(&mut AnyConnection, AuditEntry) -> Result<(T, Option<AuditEntry>), Failure> + Send + 'static,
     {
         let Change { entry, once } = change;
-        self.submit(locks, move |connection| {
+        let once = once.map(|once| self.blinded(once));
+        self.submit(move |connection| {
             if let Some(value) = replay(connection, once.as_ref(), entry.created_at)? {
                 return Ok((Done { value, replayed: true }, None));
             }
@@ -168,16 +180,37 @@ impl Database {
         .await
     }
 
+    /// [`Self::write`] for what may end a credential: what is remembered of credentials is forgotten once it is
+    /// committed, even if whoever asked for it has hung up by then.
+    pub(crate) async fn revoke<T, F>(&self, change: Change, work: F) -> Result<Done<T>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Fn(&mut AnyConnection, AuditEntry) -> Result<(T, Option<AuditEntry>), Failure> + Send + 'static,
+    {
+        let database = self.clone();
+        let revoking = tokio::spawn(async move {
+            let done = database.write(change, work).await;
+            database.credentials().clear();
+            done
+        });
+        revoking.await.map_err(Error::internal)?
+    }
+
+    /// The body of a request may hold a password, and a bare digest of it would let who reads the database guess.
+    fn blinded(&self, once: Once) -> Once {
+        Once { fingerprint: self.shared.seal.blind(&once.fingerprint), ..once }
+    }
+
     /// Commits what is no change of intent or state, such as a time of last use: nothing is recorded.
-    pub(crate) async fn write_silently<T, F>(&self, locks: Vec<RowLock>, work: F) -> Result<T>
+    pub(crate) async fn write_silently<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> Result<T, Failure> + Send + 'static,
     {
-        self.submit(locks, move |connection| Ok((work(connection)?, None))).await
+        self.submit(move |connection| Ok((work(connection)?, None))).await
     }
 
-    async fn submit<T, F>(&self, locks: Vec<RowLock>, work: F) -> Result<T>
+    async fn submit<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> Result<(T, Option<AuditEntry>), Failure> + Send + 'static,
@@ -185,7 +218,7 @@ impl Database {
         let (sender, receiver) = oneshot::channel();
         let unanswered = || Error::Unavailable { reason: "the server is stopping".to_owned(), source: None };
         let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(unanswered)?;
-        writer.submit(Box::new(Unit { locks, work, outcome: None, sender })).await?;
+        writer.submit(Box::new(Unit { work, outcome: None, sender })).await?;
         receiver.await.map_err(|_closed| unanswered())?
     }
 }
@@ -220,7 +253,6 @@ impl Shared {
 
 /// A command with a typed outcome.
 struct Unit<T, F> {
-    locks: Vec<RowLock>,
     work: F,
     outcome: Option<Result<T>>,
     sender: oneshot::Sender<Result<T>>,
@@ -231,10 +263,6 @@ where
     T: Send,
     F: Fn(&mut AnyConnection) -> Result<(T, Option<AuditEntry>), Failure> + Send,
 {
-    fn locks(&self) -> &[RowLock] {
-        &self.locks
-    }
-
     fn run(&mut self, connection: &mut AnyConnection) -> Result<Option<AuditEntry>, Failure> {
         let (value, entry) = (self.work)(connection)?;
         self.outcome = Some(Ok(value));

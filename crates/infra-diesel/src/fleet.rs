@@ -9,7 +9,6 @@ use crate::{
     failure::{Failure, Kind},
     schema::{pools, server_tags, servers},
     values::to_us,
-    writer::RowLock,
 };
 use async_trait::async_trait;
 use diesel::prelude::*;
@@ -119,7 +118,7 @@ impl DieselServers {
 impl Servers for DieselServers {
     async fn create(&self, server: NewServer, change: Change) -> Result<Done<Server>> {
         self.database
-            .write(change, Vec::new(), move |connection, entry| {
+            .write(change, move |connection, entry| {
                 let server = insert(connection, server.clone(), entry.created_at)?;
                 let entry = entry.created(&server);
                 Ok((server, Some(entry)))
@@ -136,12 +135,15 @@ impl Servers for DieselServers {
     }
 
     async fn update(&self, server: Server, change: Change) -> Result<Done<Server>> {
-        let locks = vec![RowLock::Server(server.id.0)];
-        self.database.write(change, locks, move |connection, entry| Ok((update(connection, &server)?, Some(entry)))).await
+        self.database.write(change, move |connection, entry| Ok((update(connection, &server)?, Some(entry)))).await
+    }
+
+    async fn confirm(&self, server: Server, change: Change) -> Result<Done<Server>> {
+        let work = move |connection: &mut AnyConnection, _| Ok((guard(connection, server.id, server.revision)?, None));
+        self.database.write(change, work).await
     }
 
     async fn delete(&self, server: Server, change: Change) -> Result<Done<()>> {
-        let locks = vec![RowLock::Server(server.id.0)];
-        self.database.write(change, locks, move |connection, entry| Ok((delete(connection, &server)?, Some(entry)))).await
+        self.database.write(change, move |connection, entry| Ok((delete(connection, &server)?, Some(entry)))).await
     }
 }

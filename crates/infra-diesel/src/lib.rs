@@ -15,14 +15,15 @@ mod migrate;
 mod pools;
 mod schema;
 mod transfer;
+mod url;
 mod values;
 mod writer;
 
 pub use audit::DieselAuditLog;
-pub use connection::DatabaseUrl;
 pub use database::{Database, DatabaseOptions};
 pub use fleet::DieselServers;
 pub use identity::{DieselSessions, DieselTokens, DieselUsers};
 pub use migrate::{MigrationReport, SchemaState, migrate, schema_state};
 pub use pools::DieselPools;
+pub use url::DatabaseUrl;
 pub use transfer::{CopyReport, backup, copy, restore};

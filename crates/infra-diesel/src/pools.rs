@@ -6,7 +6,6 @@ use crate::{
     failure::{Failure, Kind},
     schema::{pools, servers},
     values::{contains_pattern, from_json, from_us, to_json, to_us, word},
-    writer::RowLock,
 };
 use async_trait::async_trait;
 use diesel::{prelude::*, sql_types::BigInt};
@@ -250,7 +249,7 @@ impl DieselPools {
 impl Pools for DieselPools {
     async fn create(&self, pool: NewPool, change: Change) -> Result<Done<Pool>> {
         self.database
-            .write(change, Vec::new(), move |connection, entry| {
+            .write(change, move |connection, entry| {
                 let pool = insert(connection, pool.clone(), entry.created_at)?;
                 let entry = entry.created(&pool);
                 Ok((pool, Some(entry)))
@@ -273,12 +272,10 @@ impl Pools for DieselPools {
     }
 
     async fn update(&self, pool: Pool, change: Change) -> Result<Done<Pool>> {
-        let locks = vec![RowLock::Pool(pool.id.0)];
-        self.database.write(change, locks, move |connection, entry| Ok((update(connection, &pool)?, Some(entry)))).await
+        self.database.write(change, move |connection, entry| Ok((update(connection, &pool)?, Some(entry)))).await
     }
 
     async fn delete(&self, pool: Pool, change: Change) -> Result<Done<()>> {
-        let locks = vec![RowLock::Pool(pool.id.0)];
-        self.database.write(change, locks, move |connection, entry| Ok((delete(connection, &pool)?, Some(entry)))).await
+        self.database.write(change, move |connection, entry| Ok((delete(connection, &pool)?, Some(entry)))).await
     }
 }

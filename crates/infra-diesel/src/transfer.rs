@@ -6,8 +6,9 @@
 mod tables;
 
 use crate::{
+    url::DatabaseUrl,
     audit::append,
-    connection::{AnyConnection, DatabaseUrl, Purpose, connect},
+    connection::{AnyConnection, Purpose, connect},
     failure::Failure,
     migrate::{SchemaState, migrate, schema_state},
 };

@@ -35,10 +35,16 @@ pub(crate) fn word<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Resu
     parse(text).ok_or_else(|| corrupt(format!("{text:?} is not a word that this version knows")))
 }
 
+/// A text to look for. `PostgreSQL` takes no NUL, and `SQLite` ends a pattern there; another control character is in
+/// no text that is stored either.
+pub(crate) fn sought(text: &str) -> String {
+    text.replace('\0', "\u{1}")
+}
+
 /// A pattern for `LIKE … ESCAPE '\'` that finds `keyword` anywhere, in text that is in lower case.
 pub(crate) fn contains_pattern(keyword: &str) -> String {
     let mut pattern = String::from("%");
-    for character in keyword.to_lowercase().chars() {
+    for character in sought(keyword).to_lowercase().chars() {
         if matches!(character, '%' | '_' | '\\') {
             pattern.push('\\');
         }

@@ -5,16 +5,16 @@
 //! Commands are run again from the start where the database asks for it, so they MUST be repeatable.
 
 use crate::{
-    audit::append,
-    connection::{AnyConnection, DatabaseUrl, Purpose, connect},
+    audit::{append, lock_head},
+    connection::{AnyConnection, Place, Purpose, connect},
     failure::{Failure, Kind},
+    url::DatabaseUrl,
 };
 use diesel::connection::SimpleConnection;
 use domain::{
     Error,
-    audit::{AuditEntry, Head, Seal},
+    audit::{AuditEntry, Head, HeadMark, MarkKind, Seal},
 };
-use std::collections::BTreeSet;
 use tokio::sync::{mpsc, watch};
 
 /// The most commands that share a transaction: bounds how much is repeated, and how long the first one waits.
@@ -24,30 +24,8 @@ const QUEUE: usize = 1024;
 /// How often a transaction is tried, counting the first time.
 const TRIES: usize = 5;
 
-/// A row that a command will change. Batches lock theirs in this order, so that two processes never wait for each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum RowLock {
-    Pool(i64),
-    Server(i64),
-    User(i64),
-    Token(i64),
-}
-
-impl RowLock {
-    fn parts(self) -> (&'static str, i64) {
-        match self {
-            Self::Pool(id) => ("pools", id),
-            Self::Server(id) => ("servers", id),
-            Self::User(id) => ("users", id),
-            Self::Token(id) => ("tokens", id),
-        }
-    }
-}
-
 /// A unit of work that waits for its turn.
 pub(crate) trait Command: Send {
-    /// The rows it will change.
-    fn locks(&self) -> &[RowLock];
     /// Does the work and keeps its outcome; returns what is to be recorded.
     fn run(&mut self, connection: &mut AnyConnection) -> Result<Option<AuditEntry>, Failure>;
     /// Keeps a failure as the outcome.
@@ -61,6 +39,7 @@ pub(crate) trait Command: Send {
 pub(crate) struct WriterHandle {
     queue: mpsc::Sender<Box<dyn Command>>,
     head: watch::Receiver<Head>,
+    written: watch::Receiver<Option<HeadMark>>,
 }
 
 impl WriterHandle {
@@ -68,17 +47,19 @@ impl WriterHandle {
     pub(crate) fn start(url: DatabaseUrl, seal: Seal) -> Result<(Self, std::thread::JoinHandle<()>), Error> {
         let (queue, commands) = mpsc::channel(QUEUE);
         let (head_sender, head) = watch::channel(Head::default());
-        let mut writer = Writer { url, seal, connection: None, head: head_sender };
+        let (written_sender, written) = watch::channel(None);
+        let mut writer = Writer { url, seal, connection: None, head: head_sender, written: written_sender };
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || writer.work(commands))
             .map_err(Error::internal)?;
-        Ok((Self { queue, head }, thread))
+        Ok((Self { queue, head, written }, thread))
     }
 
     /// Hands a command in.
     pub(crate) async fn submit(&self, command: Box<dyn Command>) -> Result<(), Error> {
-        let closed = |_| Error::Unavailable { reason: "the server is stopping; nothing was changed".to_owned(), source: None };
+        let closed =
+            |_| Error::Unavailable { reason: "the server is stopping; nothing was changed".to_owned(), source: None };
         self.queue.send(command).await.map_err(closed)
     }
 
@@ -86,13 +67,19 @@ impl WriterHandle {
     pub(crate) fn head(&self) -> watch::Receiver<Head> {
         self.head.clone()
     }
+
+    /// The same with its time, by which it can be told apart from what a restore brought later.
+    pub(crate) fn written(&self) -> watch::Receiver<Option<HeadMark>> {
+        self.written.clone()
+    }
 }
 
 struct Writer {
     url: DatabaseUrl,
     seal: Seal,
-    connection: Option<AnyConnection>,
+    connection: Option<(AnyConnection, Place)>,
     head: watch::Sender<Head>,
+    written: watch::Sender<Option<HeadMark>>,
 }
 
 impl Writer {
@@ -106,7 +93,7 @@ impl Writer {
     /// Commits a batch and answers everybody in it.
     fn serve(&mut self, mut batch: Vec<Box<dyn Command>>) {
         if let Err(failure) = self.commit_patiently(&mut batch) {
-            tracing::warn!(error = %failure, commands = batch.len(), "a batch of writes was not committed");
+            tracing::warn!(error = ?failure, commands = batch.len(), "a batch of writes was not committed");
             fail_all(&mut batch, failure);
         }
         for command in batch {
@@ -128,18 +115,22 @@ impl Writer {
 
     /// One attempt; leaves no transaction open.
     fn commit(&mut self, batch: &mut [Box<dyn Command>]) -> Result<(), Attempt> {
+        let place = Place::of(&self.url);
         let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connect(&self.url, Purpose::Write).map_err(Attempt::Repeatable)?,
+            Some((connection, opened)) if opened == place => connection,
+            _ => connect(&self.url, Purpose::Write).map_err(Attempt::Repeatable)?,
         };
         let outcome = transact(&mut connection, &self.seal, batch);
         match &outcome {
-            Ok(head) => {
-                self.connection = Some(connection);
-                self.head.send_if_modified(|known| head.as_ref().is_some_and(|head| std::mem::replace(known, head.clone()) != *head));
+            Ok(written) => {
+                self.connection = Some((connection, place));
+                if let Some(mark) = written {
+                    self.written.send_replace(Some(mark.clone()));
+                    self.head.send_replace(mark.head.clone());
+                }
             }
             // After a failed rollback the connection is dropped, which rolls back as well.
-            Err(_) => self.connection = connection.batch_execute("ROLLBACK").is_ok().then_some(connection),
+            Err(_) => self.connection = connection.batch_execute("ROLLBACK").is_ok().then_some((connection, place)),
         }
         outcome.map(|_| ())
     }
@@ -185,30 +176,42 @@ impl From<diesel::result::Error> for Attempt {
 }
 
 /// Runs the batch in one transaction; the new head of the audit log, if something was recorded.
-fn transact(connection: &mut AnyConnection, seal: &Seal, batch: &mut [Box<dyn Command>]) -> Result<Option<Head>, Attempt> {
+fn transact(
+    connection: &mut AnyConnection,
+    seal: &Seal,
+    batch: &mut [Box<dyn Command>],
+) -> Result<Option<HeadMark>, Attempt> {
     begin(connection)?;
-    lock_rows(connection, batch)?;
+    // Writers of other processes wait here, before they hold anything that another could wait for: no deadlocks, and
+    // whatever a command reads is what the one before it left, be it a name, a revision or an idempotency key.
+    lock_head(connection)?;
     let mut entries = Vec::with_capacity(batch.len());
+    // A command's savepoint is given up in the round trip that sets the next one; COMMIT gives up the last.
+    let mut set_savepoint = "SAVEPOINT command";
     for command in &mut *batch {
-        connection.batch_execute("SAVEPOINT command")?;
+        connection.batch_execute(set_savepoint)?;
         match command.run(connection) {
-            Ok(entry) => {
-                entries.extend(entry);
-                connection.batch_execute("RELEASE SAVEPOINT command")?;
-            }
+            Ok(entry) => entries.extend(entry),
             Err(failure) if failure.is_fatal() => return Err(failure.into()),
             Err(failure) => {
                 command.fail(failure.into());
-                connection.batch_execute("ROLLBACK TO SAVEPOINT command; RELEASE SAVEPOINT command")?;
+                connection.batch_execute("ROLLBACK TO SAVEPOINT command")?;
             }
         }
+        set_savepoint = "RELEASE SAVEPOINT command; SAVEPOINT command";
     }
-    let head = if entries.is_empty() { None } else { Some(append(connection, seal, &entries)?) };
+    let written = match entries.last() {
+        Some(last) => {
+            let (at, head) = (last.created_at, append(connection, seal, &entries)?);
+            Some(HeadMark { at, kind: MarkKind::Head, head })
+        }
+        None => None,
+    };
     connection.batch_execute("COMMIT").map_err(|error| {
         let failure = Failure::from(error);
         if failure.kind() == Some(Kind::Gone) { Attempt::Unknown(failure) } else { Attempt::Repeatable(failure) }
     })?;
-    Ok(head)
+    Ok(written)
 }
 
 /// `SQLite` takes the write lock at once: a transaction that reads first and writes later fails when others write.
@@ -218,20 +221,6 @@ fn begin(connection: &mut AnyConnection) -> Result<(), Failure> {
         AnyConnection::Postgresql(_) => "BEGIN",
     };
     Ok(connection.batch_execute(statement)?)
-}
-
-fn lock_rows(connection: &mut AnyConnection, batch: &[Box<dyn Command>]) -> Result<(), Failure> {
-    let AnyConnection::Postgresql(postgres) = connection else { return Ok(()) };
-    let locks: BTreeSet<RowLock> = batch.iter().flat_map(|command| command.locks()).copied().collect();
-    if locks.is_empty() {
-        return Ok(());
-    }
-    let statements: Vec<String> = locks
-        .into_iter()
-        .map(RowLock::parts)
-        .map(|(table, id)| format!("SELECT 1 FROM {table} WHERE id = {id} FOR UPDATE"))
-        .collect();
-    Ok(postgres.batch_execute(&statements.join(";"))?)
 }
 
 /// Tells everybody in the batch; the cause goes into the log once, not into every answer.

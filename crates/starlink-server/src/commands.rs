@@ -12,7 +12,7 @@ use domain::{
     audit::{AuditEntry, HeadMark, MarkKind},
     identity::{Actor, Scopes},
 };
-use infra_diesel::{CopyReport, DatabaseUrl, SchemaState, schema_state};
+use infra_diesel::{CopyReport, SchemaState, schema_state};
 use std::{io::Write, path::Path};
 
 /// Brings the database to this version's schema.
@@ -76,7 +76,8 @@ pub async fn restore(config: &Config, file: &Path, out: &mut dyn Write) -> Resul
     let entry = AuditEntry::new(&Actor::system("cli"), "database.restore", at)
         .because(format!("the database was replaced by the backup {}", file.display()));
     let (report, head) = infra_diesel::restore(file, &site.url, &site.seal, entry)?;
-    site.heads.append(HeadMark { at, kind: MarkKind::Restore, head }).await?;
+    // Noted with the time after it, so that nothing which was replaced can seem to be newer.
+    site.heads.append(HeadMark { at: machine.clock.now(), kind: MarkKind::Restore, head }).await?;
     tell(&report, out)?;
     writeln!(out, "restored {}", file.display())?;
     Ok(())
@@ -87,8 +88,7 @@ pub async fn restore(config: &Config, file: &Path, out: &mut dyn Write) -> Resul
 /// # Errors
 /// As [`infra_diesel::copy`].
 pub fn copy(args: &CopyArgs, out: &mut dyn Write) -> Result<(), StartError> {
-    let url = |text: &str| DatabaseUrl::parse(text).map_err(StartError::Url);
-    let report = infra_diesel::copy(&url(args.from.expose())?, &url(args.to.expose())?)?;
+    let report = infra_diesel::copy(&args.from, &args.to)?;
     tell(&report, out)?;
     writeln!(out, "copied {} rows and compared each of them", report.rows())?;
     Ok(())

@@ -29,9 +29,6 @@ pub enum StartError {
     /// The domain or the database refused.
     #[error(transparent)]
     Domain(#[from] Error),
-    /// The database URL is not one.
-    #[error("database_url {0}")]
-    Url(String),
     /// TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),
@@ -89,7 +86,7 @@ impl Site {
     /// If the directory or the key cannot be used.
     pub fn open(config: &Config, machine: &Machine) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data_dir)?;
-        let url = DatabaseUrl::parse(config.database_url.expose()).map_err(StartError::Url)?;
+        let url = config.database_url.clone();
         let key = read_or_create_key(&config.audit_key_file, &*machine.entropy)?;
         let seal = Seal::new(&key.bytes);
         let heads = Arc::new(FileHeads::new(data.join("audit.heads"), seal.clone()));

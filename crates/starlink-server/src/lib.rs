@@ -63,10 +63,7 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(run(async {
-        let server = serve::Server::start(config).await?;
-        server.until_told().await
-    })?)
+    Ok(run(serve::until_told(config))?)
 }
 
 fn run(work: impl Future<Output = Result<(), StartError>>) -> Result<(), StartError> {

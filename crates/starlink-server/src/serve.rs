@@ -30,6 +30,7 @@ use api_actix::{
 use domain::digest::hex;
 use std::{
     net::{SocketAddr, TcpListener},
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
@@ -113,21 +114,30 @@ impl Server {
         tracing::info!("stopped");
     }
 
-    /// Runs until the operating system tells it to stop.
-    ///
-    /// # Errors
-    /// If signals cannot be listened for.
-    pub async fn until_told(self) -> Result<(), StartError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+}
+
+/// Starts a server and runs it until the operating system tells it to stop.
+///
+/// # Errors
+/// As [`Server::start`], or if signals cannot be listened for.
+pub async fn until_told(config: &Config) -> Result<(), StartError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Before the start: whoever sees that it listens may tell it to stop the moment after.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut told = pin!(async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping");
-        self.stop().await;
-        Ok(())
-    }
+    });
+    let server = tokio::select! {
+        server = Server::start(config) => server?,
+        () = &mut told => return Ok(()),
+    };
+    told.await;
+    tracing::info!("stopping");
+    server.stop().await;
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

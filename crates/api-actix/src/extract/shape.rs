@@ -1,6 +1,7 @@
 //! What serde says about an input of the wrong shape, turned into the field and the reason.
 
 use domain::FieldError;
+use std::borrow::Cow;
 
 /// Names the field at `path` (as `serde_path_to_error` writes it), or the one that `message` is about.
 pub(super) fn field_error(path: &str, message: &str) -> FieldError {
@@ -18,7 +19,16 @@ pub(super) fn field_error(path: &str, message: &str) -> FieldError {
             return FieldError::new(below(path, name), format!("{reason}{rest}"));
         }
     }
-    FieldError::new(path, format!("is not valid: {message}"))
+    FieldError::new(path, format!("is not valid: {}", without_value(message)))
+}
+
+/// What was sent is left out: it may be a password of the wrong type or in the wrong place, and reasons are logged.
+fn without_value(message: &str) -> Cow<'_, str> {
+    let value = message.find(['"', '`']).zip(message.rfind(", expected "));
+    match value {
+        Some((start, end)) if start < end => format!("{}{}", message[..start].trim_end(), &message[end..]).into(),
+        _ => message.into(),
+    }
 }
 
 /// The position is of use for malformed JSON only; where there is a field, the field says it better.
@@ -56,7 +66,10 @@ mod tests {
             "a[0].b",
             "invalid type: string \"x\", expected i64 at line 1 column 9",
             "a[0].b",
-            "is not valid: invalid type: string \"x\", expected i64",
+            "is not valid: invalid type: string, expected i64",
         );
+        check("role", "unknown variant `hunter2`, expected one of `viewer`, `admin`", "role", "is not valid: unknown variant, expected one of `viewer`, `admin`");
+        check("p", "invalid type: string \"a`, expected \", expected a map", "p", "is not valid: invalid type: string, expected a map");
+        check("p", "invalid type: sequence, expected a string", "p", "is not valid: invalid type: sequence, expected a string");
     }
 }

@@ -16,7 +16,7 @@ use domain::FieldError;
 
 use super::accept::accepts;
 use crate::{
-    openapi::{Document, facts::template},
+    openapi::{Document, Promise, facts::template},
     problem::ApiError,
 };
 
@@ -60,9 +60,7 @@ fn judge(request: &ServiceRequest, document: &Document, plain: &[String]) -> Res
     };
     let promise = methods.get(method).ok_or_else(|| ApiError::MethodNotAllowed { allow: allow(methods) })?;
     let parameters: Vec<(String, String)> = serde_html_form::from_str(request.query_string()).unwrap_or_default();
-    let unknown = parameters.into_iter().filter(|(name, _)| !promise.query.contains(name));
-    let errors: Vec<_> =
-        unknown.map(|(name, _)| FieldError::new(name, unknown_parameter(promise.query.iter()))).collect();
+    let errors: Vec<_> = parameters.into_iter().filter_map(|(name, value)| parameter_fault(promise, name, &value)).collect();
     if !errors.is_empty() {
         return Err(domain::Error::Invalid { errors }.into());
     }
@@ -73,6 +71,14 @@ fn judge(request: &ServiceRequest, document: &Document, plain: &[String]) -> Res
         return Err(ApiError::NotAcceptable { offered });
     }
     Ok(())
+}
+
+fn parameter_fault(promise: &Promise, name: String, value: &str) -> Option<FieldError> {
+    if !promise.query.contains(&name) {
+        return Some(FieldError::new(name, unknown_parameter(promise.query.iter())));
+    }
+    let empty = value.is_empty() && promise.typed.contains(&name);
+    empty.then(|| FieldError::new(name, "must not be empty; leave it out instead"))
 }
 
 /// There is nothing at this path.

@@ -29,6 +29,8 @@ pub struct Promise {
     pub operation_id: String,
     /// The query parameters it knows.
     pub query: BTreeSet<String>,
+    /// Those of them that are no free text, so that an empty value means nothing.
+    pub typed: BTreeSet<String>,
     /// The media types it may answer with when all goes well; none if those answers have no body.
     pub produces: BTreeSet<String>,
 }
@@ -94,16 +96,22 @@ impl Document {
 }
 
 fn promise(operation: &Value) -> Promise {
-    let parameters = operation["parameters"].as_array().into_iter().flatten();
-    let query =
-        parameters.filter(|p| p["in"] == "query").filter_map(|p| p["name"].as_str()).map(str::to_owned).collect();
+    let parameters = || operation["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "query");
+    let name = |parameter: &Value| parameter["name"].as_str().map(str::to_owned);
+    let query = parameters().filter_map(name).collect();
+    let typed = parameters().filter(|parameter| !is_free_text(&parameter["schema"])).filter_map(name).collect();
     let answers = operation["responses"].as_object().into_iter().flatten();
     let produces = answers
         .filter(|(status, _)| status.starts_with('2'))
         .filter_map(|(_, answer)| answer["content"].as_object())
         .flat_map(|content| content.keys().cloned())
         .collect();
-    Promise { operation_id: operation["operationId"].as_str().unwrap_or_default().to_owned(), query, produces }
+    Promise { operation_id: operation["operationId"].as_str().unwrap_or_default().to_owned(), query, typed, produces }
+}
+
+fn is_free_text(schema: &Value) -> bool {
+    let plain = |schema: &Value| schema["type"] == "string" && schema["enum"].is_null() && schema["format"].is_null();
+    plain(schema) || (schema["type"] == "array" && plain(&schema["items"]))
 }
 
 /// Every operation with its path and method.

@@ -13,4 +13,4 @@ mod responses;
 mod schemas;
 
 pub use assemble::{Blueprint, Handmade, OperationNote};
-pub use document::{Document, DocumentError};
+pub use document::{Document, DocumentError, Promise};

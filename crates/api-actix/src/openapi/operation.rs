@@ -62,7 +62,7 @@ fn parameters(found: &Found, schemas: &mut Schemas) -> Vec<Value> {
             Fact::IfMatch => parameters.push(json!({
                 "name": "If-Match", "in": "header", "required": false,
                 "description": "The `ETag` the resource had when it was read; if it has changed since, the answer is 412.",
-                "schema": { "type": "string" },
+                "schema": { "type": "string", "pattern": r#"^(\*|"[0-9]{1,18}")$"# },
                 "example": "\"7\"",
             })),
             Fact::Once => parameters.push(json!({

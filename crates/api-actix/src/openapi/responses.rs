@@ -84,7 +84,7 @@ pub(super) fn success(answer: &Answer, found: &Found, schemas: &mut Schemas) -> 
             Some(json!({ "application/json": { "schema": { "type": "array", "items": schema } } }))
         }
         Content::Raw(types) => {
-            let types = types.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": { "type": "string" } })));
+            let types = types.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": raw_schema(kind) })));
             Some(Value::Object(types.collect()))
         }
     };
@@ -92,6 +92,22 @@ pub(super) fn success(answer: &Answer, found: &Found, schemas: &mut Schemas) -> 
         response.insert("content".to_owned(), content);
     }
     response
+}
+
+/// What bytes of this media type are. Of a stream of events each event is described, with its fields as they are sent.
+fn raw_schema(kind: &str) -> Value {
+    if kind != "text/event-stream" {
+        return json!({ "type": "string" });
+    }
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    json!({
+        "type": "object",
+        "properties": {
+            "id": text("Grows from event to event; send it back as `Last-Event-ID`."),
+            "event": text("The kind of change, such as `server.updated`."),
+            "data": text("A JSON document with `id`, `kind`, `target` and `at`."),
+        },
+    })
 }
 
 fn success_headers(answer: &Answer, found: &Found) -> Value {

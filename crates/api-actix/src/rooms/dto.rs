@@ -9,9 +9,9 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use std::collections::BTreeMap;
 
 /// The longest single-line text besides names, in characters.
-pub const MAX_LINE: usize = 128;
+pub(crate) const MAX_LINE: usize = 128;
 /// The longest description, in characters.
-pub const MAX_DESCRIPTION: usize = 4096;
+pub(crate) const MAX_DESCRIPTION: usize = 4096;
 
 /// A visible line: no control characters, no space at either end.
 const NAME_PATTERN: &str =
@@ -23,22 +23,22 @@ const ARCHITECTURES: [&str; 8] =
     ["x86_64", "amd64", "x64", "arm64", "aarch64", "arm64/v8", "riscv64", "riscv64gc"];
 
 /// A name.
-pub fn name(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "minLength": 1, "maxLength": text::MAX_NAME, "pattern": NAME_PATTERN })
 }
 
 /// A single line.
-pub fn line(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn line(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": ["string", "null"], "maxLength": MAX_LINE, "pattern": LINE_PATTERN })
 }
 
 /// An architecture in a request, in any common spelling.
-pub fn architecture(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn architecture(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ARCHITECTURES })
 }
 
 /// Tags or labels.
-pub fn tags(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn tags(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": ["object", "null"],
         "maxProperties": text::MAX_TAGS,
@@ -48,7 +48,7 @@ pub fn tags(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// A merge patch of tags or labels.
-pub fn tags_patch(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn tags_patch(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": ["object", "null"],
         "description": "A value sets a key, `null` removes it; `null` for the whole removes all.",
@@ -57,35 +57,35 @@ pub fn tags_patch(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Cores.
-pub fn cores(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn cores(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "number", "minimum": 0.001, "maximum": 1_000_000 })
 }
 
 /// GiB, at least a MiB.
-pub fn gib(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn gib(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "number", "minimum": 0.000_976_562_5, "maximum": 1_073_741_824 })
 }
 
 /// GiB, also none.
-pub fn gib_or_none(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn gib_or_none(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "number", "minimum": 0, "maximum": 1_073_741_824 })
 }
 
 /// A number of GPUs.
-pub fn gpus(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn gpus(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_GPUS })
 }
 
 /// The most GPUs in a server.
-pub const MAX_GPUS: i64 = 100_000;
+pub(crate) const MAX_GPUS: i64 = 100_000;
 
 /// Rows on a page.
-pub fn limit(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn limit(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": ["integer", "null"], "format": "int64", "minimum": 1, "maximum": domain::page::MAX_LIMIT })
 }
 
 /// A capacity of at least the smallest unit.
-pub fn at_least_one(amount: Result<i64, String>, least: &str) -> Result<i64, String> {
+pub(crate) fn at_least_one(amount: Result<i64, String>, least: &str) -> Result<i64, String> {
     match amount {
         Ok(amount) if amount < 1 => Err(format!("must be at least {least}")),
         amount => amount,
@@ -93,22 +93,22 @@ pub fn at_least_one(amount: Result<i64, String>, least: &str) -> Result<i64, Str
 }
 
 /// A number of GPUs.
-pub fn gpu_count(gpus: i64) -> Result<i64, String> {
+pub(crate) fn gpu_count(gpus: i64) -> Result<i64, String> {
     if (0..=MAX_GPUS).contains(&gpus) { Ok(gpus) } else { Err(format!("must be from 0 to {MAX_GPUS}")) }
 }
 
 /// Checks an optional line.
-pub fn optional_line(checks: &mut Checks, field: &str, text: Option<String>) -> Option<String> {
+pub(crate) fn optional_line(checks: &mut Checks, field: &str, text: Option<String>) -> Option<String> {
     text.and_then(|text| checks.take(field, text::line(text, MAX_LINE)))
 }
 
 /// Checks a patched line.
-pub fn patched_line(checks: &mut Checks, field: &str, patch: Patch<String>) -> Patch<String> {
+pub(crate) fn patched_line(checks: &mut Checks, field: &str, patch: Patch<String>) -> Patch<String> {
     patched(checks, field, patch, |text| text::line(text, MAX_LINE))
 }
 
 /// Checks a patched member that can be cleared.
-pub fn patched<T, U>(
+pub(crate) fn patched<T, U>(
     checks: &mut Checks,
     field: &str,
     patch: Patch<T>,
@@ -118,7 +118,7 @@ pub fn patched<T, U>(
 }
 
 /// Checks a patched member that always has a value.
-pub fn replaced<T, U>(
+pub(crate) fn replaced<T, U>(
     checks: &mut Checks,
     field: &str,
     patch: Patch<T>,
@@ -129,18 +129,47 @@ pub fn replaced<T, U>(
 }
 
 /// Checks a patched name.
-pub fn replaced_name(checks: &mut Checks, patch: Patch<String>) -> Option<Name> {
+pub(crate) fn replaced_name(checks: &mut Checks, patch: Patch<String>) -> Option<Name> {
     replaced(checks, "name", patch, Name::parse)
 }
 
+/// The longest keyword, in characters.
+pub(crate) const MAX_KEYWORD: usize = 128;
+
+/// Checks a keyword.
+pub(crate) fn keyword(checks: &mut Checks, text: Option<String>) -> Option<String> {
+    let short = |text: String| {
+        let long = text.chars().count() > MAX_KEYWORD;
+        if long { Err(format!("must be at most {MAX_KEYWORD} characters long")) } else { Ok(text) }
+    };
+    text.and_then(|text| checks.take("keyword", short(text)))
+}
+
+/// Checks an id that refers to something.
+pub(crate) fn reference(checks: &mut Checks, field: &str, id: Option<i64>) -> Option<i64> {
+    id.and_then(|id| checks.take(field, if id >= 1 { Ok(id) } else { Err("must be a positive integer".to_owned()) }))
+}
+
+/// Checks the pairs that a merge patch sets.
+pub(crate) fn patched_tags(
+    checks: &mut Checks,
+    field: &str,
+    patch: Patch<BTreeMap<String, Option<String>>>,
+) -> Patch<BTreeMap<String, Option<String>>> {
+    patched(checks, field, patch, |pairs| {
+        let set = pairs.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect();
+        text::Tags::parse(set).map(|_| pairs)
+    })
+}
+
 /// Pairs as they are shown.
-pub fn shown(tags: &text::Tags) -> BTreeMap<String, String> {
+pub(crate) fn shown(tags: &text::Tags) -> BTreeMap<String, String> {
     tags.as_map().clone()
 }
 
 /// The part of a list that is wanted, where there are no filters.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
-pub struct Paging {
+pub(crate) struct Paging {
     /// The most rows; 100 if left out.
     #[serde(default)]
     #[schemars(schema_with = "limit")]
@@ -151,7 +180,7 @@ pub struct Paging {
 
 impl Paging {
     /// The domain's word for it, for a list that is sorted by `sort`.
-    pub fn parse(self, sort: &str) -> domain::Result<domain::page::PageRequest> {
+    pub(crate) fn parse(self, sort: &str) -> domain::Result<domain::page::PageRequest> {
         domain::page::PageRequest::parse(self.limit, self.cursor.as_deref(), sort)
     }
 }

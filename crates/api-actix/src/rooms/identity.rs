@@ -75,9 +75,10 @@ async fn auth_login(
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
     let login = sessions.auth_login(&name, Secret::from(password), &source, request_id).await?;
     let secret = login.secret.expose().to_owned();
-    let (cookie, token) = match cookie.unwrap_or(true) {
-        true => (Some(session_cookie(secret, **transport)), None),
-        false => (None, Some(secret)),
+    let (cookie, token) = if cookie.unwrap_or(true) {
+        (Some(session_cookie(secret, **transport)), None)
+    } else {
+        (None, Some(secret))
     };
     Ok(WithCookie::new(LoginView::new(&login, token), cookie))
 }

@@ -6,13 +6,20 @@ mod ready;
 
 use crate::{
     ApiError,
+    auth::CredentialDigest,
     reply::{Reply, Streamed},
     rooms::Actor,
 };
-use actix_web::web::{Bytes, Data};
-use domain::{audit::AuditService, identity::Operation};
+use actix_web::{
+    HttpMessage, HttpRequest,
+    web::{Bytes, Data},
+};
+use domain::{
+    audit::AuditService,
+    identity::{Operation, SessionService},
+};
 pub use events::{Changes, Stopping};
-use events::{EventMedia, LastEventId};
+use events::{EventMedia, LastEventId, Watcher};
 pub use metrics::{Metrics, measure};
 use metrics::MetricsMedia;
 use paperclip::actix::{
@@ -65,8 +72,13 @@ async fn ready_get(readiness: Data<Readiness>) -> Result<Reply<Health>, ApiError
 ///
 /// The product's own metrics in Prometheus' text format.
 #[api_v2_operation(tags("system"), operation_id = "metrics_get")]
-async fn metrics_get(actor: Actor, metrics: Data<Metrics>) -> Result<Streamed<MetricsMedia>, ApiError> {
+async fn metrics_get(
+    actor: Actor,
+    metrics: Data<Metrics>,
+    audit: Data<AuditService>,
+) -> Result<Streamed<MetricsMedia>, ApiError> {
     actor.authorize(Operation::MetricsGet)?;
+    metrics.audit_head(audit.head().await?.seq);
     let text = Bytes::from(metrics.encode()?);
     Ok(Streamed::new("text/plain", futures_util::stream::iter([Ok::<_, domain::Error>(text)])))
 }
@@ -74,10 +86,13 @@ async fn metrics_get(actor: Actor, metrics: Data<Metrics>) -> Result<Streamed<Me
 /// Watch changes
 ///
 /// Server-sent events, each with the kind of change and its target. A reader that sends the id of the last event that it
-/// saw as `Last-Event-ID` goes on after it, also over a restart of the server.
+/// saw as `Last-Event-ID` goes on after it, also over a restart of the server. The stream ends with the token or session
+/// that opened it.
 #[api_v2_operation(tags("system"), operation_id = "event_stream")]
 async fn event_stream(
+    request: HttpRequest,
     actor: Actor,
+    sessions: Data<SessionService>,
     audit: Data<AuditService>,
     changes: Data<Changes>,
     stopping: Data<Stopping>,
@@ -88,6 +103,8 @@ async fn event_stream(
         Some(id) => id,
         None => audit.head().await?.seq,
     };
-    let stream = events::stream(actor.0, audit.into_inner(), &changes, &stopping, after);
+    let digest = request.extensions().get::<CredentialDigest>().map(|digest| digest.0.clone()).unwrap_or_default();
+    let watcher = Watcher { actor: actor.0, digest, sessions: sessions.into_inner() };
+    let stream = events::stream(watcher, audit.into_inner(), &changes, &stopping, after);
     Ok(Streamed::new("text/event-stream", stream))
 }

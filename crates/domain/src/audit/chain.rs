@@ -63,6 +63,12 @@ impl Seal {
         Checkpoint { head, created_at, mac }
     }
 
+    /// A text that can be compared with others but, without the key, neither read nor guessed.
+    #[must_use]
+    pub fn blind(&self, text: &str) -> String {
+        self.over(&["blind", text])
+    }
+
     /// A line for the file beside the database: `time kind seq hash mac`.
     #[must_use]
     pub fn mark_line(&self, mark: &HeadMark) -> String {

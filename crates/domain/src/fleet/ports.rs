@@ -29,6 +29,12 @@ pub trait Servers: Send + Sync {
     /// is gone, and with `name_taken` as for creation. MUST NOT touch what is reserved or what the agent reported.
     async fn update(&self, server: Server, change: Change) -> Result<Done<Server>>;
 
+    /// Answers with `server` as it is, because the change that was asked for is there already. The answer is kept under
+    /// the change's key, so that a repetition after others changed the server gets it too; nothing is recorded.
+    ///
+    /// MUST fail as `update` does if the row is not at the revision of `server`.
+    async fn confirm(&self, server: Server, change: Change) -> Result<Done<Server>>;
+
     /// Removes `server` if its row is still at that revision and nothing is reserved on it; errors as for `update`,
     /// and `server_in_use` where something is reserved.
     async fn delete(&self, server: Server, change: Change) -> Result<Done<()>>;

@@ -127,11 +127,16 @@ impl ServerService {
             let before = self.servers.get(id).await?;
             at_revision("server", id, before.revision, revision)?;
             let now = self.clock.now();
-            let Some(after) = compute(&before, now)? else {
-                return Ok(Done { value: before, replayed: false });
+            let entry = AuditEntry::new(actor, operation.action(), now);
+            let outcome = match compute(&before, now)? {
+                Some(after) => {
+                    let entry = entry.changed(&before, &after);
+                    self.servers.update(after, Change::new(entry, once.clone())).await
+                }
+                None if once.is_some() => self.servers.confirm(before, Change::new(entry, once.clone())).await,
+                None => return Ok(Done { value: before, replayed: false }),
             };
-            let entry = AuditEntry::new(actor, operation.action(), now).changed(&before, &after);
-            match self.servers.update(after, Change::new(entry, once.clone())).await {
+            match outcome {
                 Err(Error::Stale { .. }) if revision.is_none() => {}
                 outcome => return outcome,
             }

@@ -206,6 +206,10 @@ async fn cordoning_and_uncordoning_are_recorded_and_change_nothing_else() {
 async fn cordoning_a_cordoned_server_writes_nothing() {
     let mut mock = MockServers::new();
     mock.expect_get().times(1).returning(|_| Ok(Server { cordoned: true, ..server(3) }));
+    mock.expect_confirm().times(1).returning(|server, change| {
+        assert_eq!(change.once, Some(once()), "a repetition of this gets this answer");
+        Ok(Done { value: server, replayed: false })
+    });
     let done = service(mock).server_cordon(&alice(Role::Operator), ID, Some(once())).await.unwrap();
     assert_eq!((done.value.cordoned, done.value.revision, done.replayed), (true, 3, false));
 

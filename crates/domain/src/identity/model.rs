@@ -79,6 +79,16 @@ impl Scopes {
         self.0.as_ref().is_none_or(|rooms| rooms.contains(&room))
     }
 
+    /// Whether everything that `other` opens is opened by these, too.
+    #[must_use]
+    pub fn cover(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(rooms)) => rooms.is_subset(own),
+        }
+    }
+
     /// The rooms, or `None` for every room.
     #[must_use]
     pub fn rooms(&self) -> Option<&BTreeSet<Room>> {

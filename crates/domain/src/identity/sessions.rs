@@ -107,21 +107,39 @@ impl SessionService {
         request_id: Option<String>,
     ) -> Result<Login> {
         let (by_name, by_source) = (format!("name:{name}"), format!("source:{source}"));
-        self.check_throttle([(&by_name, FREE_PER_NAME), (&by_source, FREE_PER_SOURCE)])?;
+        self.count_try([(&by_name, FREE_PER_NAME), (&by_source, FREE_PER_SOURCE)])?;
+        let found = self.find_proven(name, password).await;
+        self.settle_try(&by_name, &by_source, &found);
+        let user =
+            found?.ok_or_else(|| Error::Unauthenticated { reason: "wrong user name or password".to_owned() })?;
+        self.begin(user, self.clock.now(), request_id).await
+    }
+
+    /// A try was counted as a failure before it was known to be one.
+    fn settle_try(&self, by_name: &str, by_source: &str, found: &Result<Option<User>>) {
+        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                throttle.succeeded(by_name);
+                throttle.forgive(by_source);
+            }
+            // Nobody guessed wrong; a part of ours failed.
+            Err(_) => {
+                throttle.forgive(by_name);
+                throttle.forgive(by_source);
+            }
+        }
+    }
+
+    /// The user of that name, if the password is theirs and they are not locked out.
+    async fn find_proven(&self, name: &str, password: Secret) -> Result<Option<User>> {
         let found = self.users.find_by_name(name).await?;
         let sane = password.expose().len() <= MAX_PASSWORD * 4;
         let hash = found.as_ref().map(|(_, hash)| hash.clone()).filter(|_| sane);
         let password = if sane { password } else { Secret::from(String::new()) };
         let proven = self.hasher.verify(password, hash).await?;
-        let now = self.clock.now();
-        let Some((user, _)) = found.filter(|(user, _)| proven && !user.disabled) else {
-            let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-            throttle.failed(&by_name, now);
-            throttle.failed(&by_source, now);
-            return Err(Error::Unauthenticated { reason: "wrong user name or password".to_owned() });
-        };
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner).succeeded(&by_name);
-        self.begin(user, now, request_id).await
+        Ok(found.map(|(user, _)| user).filter(|user| proven && !user.disabled))
     }
 
     async fn begin(&self, user: User, now: Timestamp, request_id: Option<String>) -> Result<Login> {
@@ -139,16 +157,18 @@ impl SessionService {
         Ok(Login { user, session, secret })
     }
 
-    fn check_throttle(&self, keys: [(&str, u32); 2]) -> Result<()> {
+    /// Counts a try as a failure before its slow check begins, so that many at once do not all pass as the first one.
+    fn count_try(&self, keys: [(&str, u32); 2]) -> Result<()> {
         let now = self.clock.now();
-        let throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        match keys.iter().filter_map(|(key, free)| throttle.wait(key, *free, now)).max() {
-            None => Ok(()),
-            Some(retry_after) => Err(Error::Exhausted {
-                reason: "too many failed logins; wait before trying again".to_owned(),
-                retry_after,
-            }),
+        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(retry_after) = keys.iter().filter_map(|(key, free)| throttle.wait(key, *free, now)).max() {
+            let reason = "too many failed logins; wait before trying again".to_owned();
+            return Err(Error::Exhausted { reason, retry_after });
         }
+        for (key, _) in keys {
+            throttle.failed(key, now);
+        }
+        Ok(())
     }
 
     /// Ends the session that the actor came with. A token has none, and stays as it is.
@@ -200,6 +220,14 @@ impl SessionService {
     /// [`Denied`] with [`Error::Unauthenticated`] if it opens nothing, and the name of its owner where it once did.
     pub async fn authenticate(&self, secret: &Secret, request_id: Option<String>) -> Result<Actor, Denied> {
         self.actor_of(&secret.digest(), request_id).await
+    }
+
+    /// Who the bearer of the secret with this digest is by now, for what goes on longer than a request.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`].
+    pub async fn still(&self, digest: &str, request_id: Option<String>) -> Result<Actor, Denied> {
+        self.actor_of(digest, request_id).await
     }
 
     async fn actor_of(&self, digest: &str, request_id: Option<String>) -> Result<Actor, Denied> {

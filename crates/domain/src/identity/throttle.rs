@@ -52,6 +52,13 @@ impl LoginThrottle {
         self.failures.remove(key);
     }
 
+    /// Takes back one failure that was none.
+    pub fn forgive(&mut self, key: &str) {
+        if let Some(failures) = self.failures.get_mut(key) {
+            failures.count = failures.count.saturating_sub(1);
+        }
+    }
+
     fn make_room(&mut self, now: Timestamp) {
         self.failures.retain(|_, failures| now - failures.last < FORGET);
         if self.failures.len() >= REMEMBERED {

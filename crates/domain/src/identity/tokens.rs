@@ -33,7 +33,7 @@ impl TokenService {
     /// Makes a token. Its secret is in the answer and nowhere else.
     ///
     /// # Errors
-    /// `already_created` if the request is a repetition: the secret was shown once and is not kept.
+    /// [`Error::Forbidden`] for scopes that the actor does not have; `already_created` if the request is a repetition: the secret was shown once and is not kept.
     pub async fn token_create(
         &self,
         actor: &Actor,
@@ -44,6 +44,10 @@ impl TokenService {
         once: Option<Once>,
     ) -> Result<(Token, Secret)> {
         actor.authorize(Operation::TokenCreate)?;
+        if !actor.scopes.cover(&scopes) {
+            let reason = "a token cannot open more than the one that it is made with; name scopes that yours has, too";
+            return Err(Error::Forbidden { reason: reason.to_owned() });
+        }
         let now = self.clock.now();
         if expires_at.is_some_and(|at| at <= now) {
             return Err(Error::invalid("expires_at", "must be in the future"));

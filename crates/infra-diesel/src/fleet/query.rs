@@ -5,7 +5,7 @@ use crate::{
     connection::AnyConnection,
     failure::Failure,
     schema::{server_tags, servers},
-    values::contains_pattern,
+    values::{contains_pattern, sought},
 };
 use diesel::prelude::*;
 use domain::{
@@ -31,14 +31,14 @@ macro_rules! matching {
             query = query.filter(servers::pool_id.eq(pool.0));
         }
         if let Some(cluster) = &filter.cluster {
-            query = query.filter(servers::cluster.eq(cluster.clone()));
+            query = query.filter(servers::cluster.eq(sought(cluster)));
         }
         if let Some(zone) = &filter.zone {
-            query = query.filter(servers::zone.eq(zone.clone()));
+            query = query.filter(servers::zone.eq(sought(zone)));
         }
         for (key, value) in &filter.tags {
             let tagged = server_tags::table
-                .filter(server_tags::key.eq(key.clone()).and(server_tags::value.eq(value.clone())))
+                .filter(server_tags::key.eq(sought(key)).and(server_tags::value.eq(sought(value))))
                 .select(server_tags::server_id);
             query = query.filter(servers::id.eq_any(tagged));
         }
@@ -91,7 +91,7 @@ fn page_rows(
 ) -> Result<Vec<Row>, Failure> {
     let query = matching!(filter).limit(i64::from(page.limit) + 1);
     let after = page.after.as_ref();
-    let text = after.map(|cursor| (cursor.key.clone(), cursor.id));
+    let text = after.map(|cursor| (sought(&cursor.key), cursor.id));
     let query = match sort.key {
         SortKey::Id => {
             let number = after.map(|cursor| (cursor.id, cursor.id));

@@ -86,7 +86,7 @@ impl Sessions for DieselSessions {
     }
 
     async fn create(&self, session: NewSession, entry: AuditEntry) -> Result<Session> {
-        let done = self.database.write(Change::from(entry), Vec::new(), move |connection, entry| {
+        let done = self.database.write(Change::from(entry), move |connection, entry| {
             let session = insert(connection, &session)?;
             let entry = entry.created(&session);
             Ok((session, Some(entry)))
@@ -99,9 +99,7 @@ impl Sessions for DieselSessions {
             let gone = diesel::delete(sessions::table.find(id.0)).execute(connection)?;
             Ok(((), (gone > 0).then_some(entry)))
         };
-        let done = self.database.write(Change::from(entry), Vec::new(), work).await;
-        self.database.credentials().clear();
-        done.map(|done| done.value)
+        self.database.revoke(Change::from(entry), work).await.map(|done| done.value)
     }
 
     async fn ticket_create(
@@ -121,13 +119,13 @@ impl Sessions for DieselSessions {
                 .execute(connection)?;
             Ok(((), Some(entry)))
         };
-        self.database.write(Change::from(entry), Vec::new(), work).await.map(|done| done.value)
+        self.database.write(Change::from(entry), work).await.map(|done| done.value)
     }
 
     async fn ticket_take(&self, digest: &str, now: Timestamp) -> Result<Option<String>> {
         let digest = digest.to_owned();
         self.database
-            .write_silently(Vec::new(), move |connection| {
+            .write_silently(move |connection| {
                 let ticket = tickets::table.find(&digest).filter(tickets::expires_at_us.gt(to_us(now)));
                 let credential: Option<String> =
                     ticket.select(tickets::credential_digest).first(connection).optional()?;
@@ -140,7 +138,7 @@ impl Sessions for DieselSessions {
 
     async fn sweep(&self, now: Timestamp) -> Result<usize> {
         self.database
-            .write_silently(Vec::new(), move |connection| {
+            .write_silently(move |connection| {
                 let ended = diesel::delete(sessions::table.filter(sessions::expires_at_us.le(to_us(now)))).execute(connection)?;
                 let expired = diesel::delete(tickets::table.filter(tickets::expires_at_us.le(to_us(now)))).execute(connection)?;
                 Ok(ended + expired + idempotency::sweep(connection, now)?)

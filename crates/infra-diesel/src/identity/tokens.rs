@@ -4,7 +4,6 @@ use crate::{
     failure::{Failure, Kind},
     schema::tokens,
     values::{from_json, from_us, to_json, to_us, word},
-    writer::RowLock,
 };
 use async_trait::async_trait;
 use diesel::prelude::*;
@@ -99,7 +98,7 @@ impl DieselTokens {
 impl Tokens for DieselTokens {
     async fn create(&self, token: NewToken, change: Change) -> Result<Done<Token>> {
         self.database
-            .write(change, Vec::new(), move |connection, entry| {
+            .write(change, move |connection, entry| {
                 let token = insert(connection, &token)?;
                 let entry = entry.created(&token);
                 Ok((token, Some(entry)))
@@ -132,17 +131,13 @@ impl Tokens for DieselTokens {
     }
 
     async fn delete(&self, token: Token, change: Change) -> Result<Done<()>> {
-        let locks = vec![RowLock::Token(token.id.0)];
         let work = move |connection: &mut AnyConnection, entry| Ok((delete(connection, token.id)?, Some(entry)));
-        let done = self.database.write(change, locks, work).await;
-        self.database.credentials().clear();
-        done
+        self.database.revoke(change, work).await
     }
 
     async fn touch(&self, used: Vec<(TokenId, Timestamp)>) -> Result<()> {
-        let locks = used.iter().map(|(id, _)| RowLock::Token(id.0)).collect();
         self.database
-            .write_silently(locks, move |connection| {
+            .write_silently(move |connection| {
                 for (id, at) in &used {
                     let earlier = tokens::last_used_at_us.is_null().or(tokens::last_used_at_us.lt(to_us(*at)));
                     diesel::update(tokens::table.find(id.0).filter(earlier))

@@ -3,8 +3,7 @@ use crate::{
     database::Database,
     failure::{Failure, Kind},
     schema::{sessions, users},
-    values::{from_us, to_us, word},
-    writer::RowLock,
+    values::{from_us, sought, to_us, word},
 };
 use async_trait::async_trait;
 use diesel::prelude::*;
@@ -110,7 +109,7 @@ impl DieselUsers {
 impl Users for DieselUsers {
     async fn create(&self, user: NewUser, change: Change) -> Result<Done<User>> {
         self.database
-            .write(change, Vec::new(), move |connection, entry| {
+            .write(change, move |connection, entry| {
                 let user = insert(connection, &user)?;
                 let entry = entry.created(&user);
                 Ok((user, Some(entry)))
@@ -143,7 +142,7 @@ impl Users for DieselUsers {
     }
 
     async fn find_by_name(&self, name: &str) -> Result<Option<(User, String)>> {
-        let name = name.to_owned();
+        let name = sought(name);
         self.database
             .read(move |connection| {
                 let row: Option<Row> = users::table.filter(users::name.eq(&name)).first(connection).optional()?;
@@ -157,25 +156,19 @@ impl Users for DieselUsers {
     }
 
     async fn update(&self, user: User, password_hash: Option<String>, change: Change) -> Result<Done<User>> {
-        let locks = vec![RowLock::User(user.id.0)];
         let work = move |connection: &mut AnyConnection, entry| {
             update(connection, &user, password_hash.as_ref())?;
             Ok((user.clone(), Some(entry)))
         };
-        let done = self.database.write(change, locks, work).await;
-        self.database.credentials().clear();
-        done
+        self.database.revoke(change, work).await
     }
 
     async fn delete(&self, user: User, change: Change) -> Result<Done<()>> {
-        let locks = vec![RowLock::User(user.id.0)];
         let work = move |connection: &mut AnyConnection, entry| {
             guard(connection, user.id, user.revision)?;
             diesel::delete(users::table.find(user.id.0)).execute(connection)?;
             Ok(((), Some(entry)))
         };
-        let done = self.database.write(change, locks, work).await;
-        self.database.credentials().clear();
-        done
+        self.database.revoke(change, work).await
     }
 }

@@ -8,6 +8,8 @@ use crate::{
 };
 use diesel::{connection::{DefaultLoadingMode, SimpleConnection}, pg::PgRowByRowLoadingMode, prelude::*};
 
+/// Tables whose ids the database counts up.
+const COUNTED: [&str; 5] = ["pools", "servers", "users", "tokens", "sessions"];
 /// Rows that are inserted by one statement; `SQLite` takes 32,766 parameters.
 const STEP: usize = 500;
 
@@ -52,7 +54,7 @@ macro_rules! tables {
                 fn compare(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<(), Failure> {
                     let query = || schema::$table::table.order(($(schema::$table::$key.asc(),)+));
                     let mut rest: Box<dyn Iterator<Item = QueryResult<Row>>> = match to {
-                        AnyConnection::Sqlite(c) => Box::new(query().load_iter::<Row, DefaultLoadingMode>(c)?),
+                        AnyConnection::Sqlite(c) => Box::new(query().load_iter::<Row, DefaultLoadingMode>(c)?.fuse()),
                         AnyConnection::Postgresql(c) => Box::new(query().load_iter::<Row, PgRowByRowLoadingMode>(c)?),
                     };
                     stream(from, |rows| {
@@ -75,6 +77,10 @@ macro_rules! tables {
 
         /// Names of all tables.
         const NAMES: &[&str] = &[$(stringify!($table)),+];
+
+        /// Every column that is copied, as `table.column`.
+        #[cfg(test)]
+        const COLUMNS: &[&str] = &[$($(concat!(stringify!($table), ".", stringify!($column))),+),+];
 
         /// Copies and compares every table into ones that are empty.
         pub(super) fn copy_all(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<Vec<(&'static str, u64)>, Failure> {
@@ -130,9 +136,11 @@ tables! {
 }
 
 fn chunks<R>(
-    mut rows: impl Iterator<Item = QueryResult<R>>,
+    rows: impl Iterator<Item = QueryResult<R>>,
     each: &mut impl FnMut(Vec<R>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    // A finished SQLite statement that is asked once more starts over.
+    let mut rows = rows.fuse();
     loop {
         let chunk = rows.by_ref().take(STEP).collect::<QueryResult<Vec<_>>>()?;
         if chunk.is_empty() {
@@ -154,6 +162,10 @@ pub(super) fn has_data(connection: &mut AnyConnection) -> Result<bool, Failure> 
 
 /// Removes every row, what refers to others first.
 pub(super) fn clear(connection: &mut AnyConnection) -> Result<(), Failure> {
+    if let AnyConnection::Postgresql(postgres) = connection {
+        // Writers begin with the head of the log: they wait there, rather than find it gone or write in between.
+        postgres.batch_execute("LOCK TABLE audit_head IN EXCLUSIVE MODE")?;
+    }
     for name in NAMES.iter().rev() {
         connection.batch_execute(&format!("DELETE FROM {name}"))?;
     }
@@ -163,10 +175,66 @@ pub(super) fn clear(connection: &mut AnyConnection) -> Result<(), Failure> {
 /// `PostgreSQL` does not notice ids that were inserted; `SQLite` does.
 fn set_sequences(connection: &mut AnyConnection) -> Result<(), Failure> {
     let AnyConnection::Postgresql(postgres) = connection else { return Ok(()) };
-    for table in ["pools", "servers", "users", "tokens", "sessions"] {
+    for table in COUNTED {
         postgres.batch_execute(&format!(
             "SELECT setval(pg_get_serial_sequence('{table}', 'id'), COALESCE((SELECT MAX(id) FROM {table}), 0) + 1, false)"
         ))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        DatabaseUrl,
+        connection::{Purpose, connect},
+        migrate,
+    };
+    use diesel::{sql_query, sql_types::Text};
+    use std::{collections::BTreeSet, path::Path};
+
+    #[derive(QueryableByName)]
+    struct Name {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+
+    /// Fails unless a copy takes every column there is, and knows every table whose ids are counted up.
+    fn check_complete(url: &DatabaseUrl, columns: &str, counted: &str) {
+        migrate(url, Path::new(".")).unwrap();
+        let mut connection = connect(url, Purpose::Read).unwrap();
+        let mut names = |query: &str| {
+            let rows: Vec<Name> = sql_query(query).load(&mut connection).unwrap();
+            rows.into_iter().map(|row| row.name).collect::<BTreeSet<_>>()
+        };
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(names(columns), set(COLUMNS));
+        assert_eq!(names(counted), set(&COUNTED));
+    }
+
+    #[test]
+    fn every_column_on_sqlite_is_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::Sqlite(directory.path().join("starlink.db"));
+        let columns = "SELECT t.name || '.' || c.name AS name FROM sqlite_master t, pragma_table_info(t.name) c
+            WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name NOT LIKE '\\_\\_diesel%' ESCAPE '\\'";
+        check_complete(&url, columns, "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'");
+    }
+
+    #[test]
+    fn every_column_on_postgres_is_copied() {
+        let cluster = std::env::var("STARLINK_TEST_POSTGRES_URL").unwrap_or_else(|_| {
+            panic!("this test needs PostgreSQL: run it with `make test` or `scripts/with-postgres cargo test …`")
+        });
+        let name = format!("tables_{}", std::process::id());
+        let mut connection = PgConnection::establish(&cluster).unwrap();
+        connection.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+        let (server, _) = cluster.rsplit_once('/').unwrap();
+        let columns = "SELECT concat(table_name, '.', column_name) AS name FROM information_schema.columns
+            WHERE table_schema = current_schema() AND table_name NOT LIKE '\\_\\_diesel%'";
+        let counted = "SELECT table_name::text AS name FROM information_schema.columns
+            WHERE table_schema = current_schema() AND is_identity = 'YES'";
+        check_complete(&DatabaseUrl::Postgres(format!("{server}/{name}")), columns, counted);
+    }
 }

@@ -11,7 +11,8 @@ mod values;
 pub use error::{ConfigError, Problem, Source};
 pub use layers::SettingFlags;
 pub use settings::{Fallback, Kind, Setting};
-pub use values::{DatabaseUrl, LogFormat};
+pub use infra_diesel::DatabaseUrl;
+pub use values::LogFormat;
 
 use layers::{Environment, Layer, file_of, parse_file};
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, thread};

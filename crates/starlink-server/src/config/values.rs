@@ -1,75 +1,7 @@
 //! Reads the values of settings: from text to types that cannot be wrong.
 
-use std::{fmt, net::SocketAddr};
+use std::net::SocketAddr;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
-
-/// Which database, and how to get in. Shown without its password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
-
-impl DatabaseUrl {
-    /// # Errors
-    /// A sentence that says what such a URL looks like. It does not repeat the text, which may hold a password.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let path = text.strip_prefix("sqlite:");
-        if path.is_some_and(str::is_empty) {
-            return Err("names no file: write sqlite:PATH, such as sqlite:./starlink.db".to_owned());
-        }
-        let known = path.is_some() || text.starts_with("postgres://") || text.starts_with("postgresql://");
-        known.then(|| Self(text.to_owned())).ok_or_else(|| {
-            "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME (postgresql:// is the same)".to_owned()
-        })
-    }
-
-    /// The URL with its password.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&without_passwords(&self.0))
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DatabaseUrl({self})")
-    }
-}
-
-impl std::str::FromStr for DatabaseUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::parse(text)
-    }
-}
-
-/// Hides the password of the user part and of parameters. A password that was not percent-encoded may hold any
-/// character, so everything between the first colon and the last `@` goes: rather too much than too little.
-fn without_passwords(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let shown = match rest.rsplit_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some((name, _)) => format!("{name}:***@{host}"),
-            None => rest.to_owned(),
-        },
-        None => rest.to_owned(),
-    };
-    let (path, query) = shown.split_once('?').map_or((shown.as_str(), None), |(path, query)| (path, Some(query)));
-    let query = query.map(|query| query.split('&').map(hide_parameter).collect::<Vec<_>>().join("&"));
-    format!("{scheme}://{path}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
-}
-
-fn hide_parameter(parameter: &str) -> String {
-    match parameter.split_once('=') {
-        Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}=***"),
-        _ => parameter.to_owned(),
-    }
-}
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,25 +133,6 @@ fn is_host(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_in_urls_are_hidden_wherever_they_stand() {
-        for (url, shown) in [
-            ("sqlite:/data/a@b:c.db", "sqlite:/data/a@b:c.db"),
-            ("postgres://db:5432/x", "postgres://db:5432/x"),
-            ("postgres://u@db/x?sslmode=require", "postgres://u@db/x?sslmode=require"),
-            ("postgres://u:p@db:5432/x", "postgres://u:***@db:5432/x"),
-            ("postgres://u:p/a?b#c@d@db/x", "postgres://u:***@db/x"),
-            ("postgresql://:p@db/x", "postgresql://:***@db/x"),
-            (
-                "postgres:///x?host=/run&password=p&sslpassword=q",
-                "postgres:///x?host=/run&password=***&sslpassword=***",
-            ),
-            ("postgres://u:p@db/x?PASSWORD=p", "postgres://u:***@db/x?PASSWORD=***"),
-        ] {
-            assert_eq!(DatabaseUrl::parse(url).unwrap().to_string(), shown);
-        }
-    }
 
     #[test]
     fn origins_are_written_as_browsers_send_them() {

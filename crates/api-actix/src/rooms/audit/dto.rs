@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Outcome")]
-pub enum OutcomeWord {
+pub(super) enum OutcomeWord {
     /// It was done.
     Success,
     /// It was not allowed.
@@ -35,7 +35,7 @@ impl From<OutcomeWord> for Outcome {
 
 /// Filters of the audit log.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct AuditListQuery {
+pub(super) struct AuditListQuery {
     /// Exactly this actor, such as `user:alice`.
     actor: Option<String>,
     /// Exactly this action, such as `server.create`, or every action of a noun, such as `server.`.
@@ -58,7 +58,7 @@ pub struct AuditListQuery {
 
 impl AuditListQuery {
     /// The domain's words for it.
-    pub fn parse(self) -> Result<(AuditFilter, PageRequest)> {
+    pub(super) fn parse(self) -> Result<(AuditFilter, PageRequest)> {
         let page = PageRequest::parse(self.limit, self.cursor.as_deref(), "-seq")?;
         let Self { actor, action, target, outcome, from, to, .. } = self;
         Ok((AuditFilter { actor, action, target, outcome: outcome.map(Into::into), from, to }, page))
@@ -68,7 +68,7 @@ impl AuditListQuery {
 /// How an export is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ExportFormat {
+pub(super) enum ExportFormat {
     /// One JSON document a line.
     Jsonl,
     /// Comma-separated values.
@@ -77,7 +77,7 @@ pub enum ExportFormat {
 
 /// What is exported, and how.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct ExportQuery {
+pub(super) struct ExportQuery {
     /// `jsonl` if left out.
     format: Option<ExportFormat>,
     /// Exactly this actor, such as `user:alice`.
@@ -96,7 +96,7 @@ pub struct ExportQuery {
 
 impl ExportQuery {
     /// The domain's words for it.
-    pub fn parse(self) -> (ExportFormat, AuditFilter) {
+    pub(super) fn parse(self) -> (ExportFormat, AuditFilter) {
         let Self { format, actor, action, target, outcome, from, to } = self;
         let filter = AuditFilter { actor, action, target, outcome: outcome.map(Into::into), from, to };
         (format.unwrap_or(ExportFormat::Jsonl), filter)
@@ -106,7 +106,7 @@ impl ExportQuery {
 /// A row of the audit log.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AuditRow")]
-pub struct AuditRowView {
+pub(super) struct AuditRowView {
     /// 1 for the first row ever, without gaps.
     pub seq: i64,
     /// When it was decided.
@@ -162,7 +162,7 @@ impl From<AuditRow> for AuditRowView {
 /// The last row of the chain.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AuditHead")]
-pub struct HeadView {
+pub(super) struct HeadView {
     /// Its number; 0 while there is none.
     seq: i64,
     /// Its seal.
@@ -178,7 +178,7 @@ impl From<Head> for HeadView {
 /// What a check of the chain found.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Verification")]
-pub struct VerificationView {
+pub(super) struct VerificationView {
     /// Whether every row is as it was written.
     valid: bool,
     /// How many rows were checked.

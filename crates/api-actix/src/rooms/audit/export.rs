@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// An export.
 #[derive(Debug)]
-pub struct ExportMedia;
+pub(super) struct ExportMedia;
 
 impl Media for ExportMedia {
     const TYPES: &'static [&'static str] = &["application/x-ndjson", "text/csv"];
@@ -37,7 +37,7 @@ enum Stage {
 }
 
 /// The parts of an export.
-pub fn stream(
+pub(super) fn stream(
     audit: Arc<AuditService>,
     filter: AuditFilter,
     format: ExportFormat,

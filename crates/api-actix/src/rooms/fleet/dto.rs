@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "ServerStatus")]
-pub enum Status {
+pub(super) enum Status {
     /// In use.
     Online,
     /// Not reachable.
@@ -45,7 +45,7 @@ impl From<Status> for ServerStatus {
 /// A server to be registered.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ServerCreate {
+pub(super) struct ServerCreate {
     /// Its name, unique in the fleet.
     #[schemars(schema_with = "dto::name")]
     name: String,
@@ -93,7 +93,7 @@ pub struct ServerCreate {
 
 impl ServerCreate {
     /// The domain's word for it.
-    pub fn parse(self) -> Result<NewServer> {
+    pub(super) fn parse(self) -> Result<NewServer> {
         let mut checks = Checks::default();
         let name = checks.take("name", Name::parse(self.name));
         let architecture = checks.take("architecture", Architecture::parse(&self.architecture));
@@ -106,6 +106,7 @@ impl ServerCreate {
         let cluster = dto::optional_line(&mut checks, "cluster", self.cluster);
         let zone = dto::optional_line(&mut checks, "zone", self.zone);
         let tags = checks.take("tags", Tags::parse(self.tags.unwrap_or_default()));
+        let pool_id = dto::reference(&mut checks, "pool_id", self.pool_id);
         checks.finish()?;
         let complete = name.zip(architecture).zip(cpu.zip(memory)).zip(storage.zip(gpus)).zip(tags);
         let ((((name, architecture), (cpu_millis, memory_mib)), (storage_mib, gpus)), tags) =
@@ -119,7 +120,7 @@ impl ServerCreate {
             location,
             cluster,
             zone,
-            pool_id: self.pool_id.map(PoolId),
+            pool_id: pool_id.map(PoolId),
             tags,
         })
     }
@@ -138,7 +139,7 @@ fn memory_total(gib: f64) -> Result<i64, String> {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "ServerPatch")]
 #[derive(Default)]
-pub struct ServerPatchBody {
+pub(super) struct ServerPatchBody {
     /// Another name.
     #[serde(deserialize_with = "patch::read")]
     #[schemars(schema_with = "dto::name")]
@@ -191,7 +192,7 @@ pub struct ServerPatchBody {
 
 impl ServerPatchBody {
     /// The domain's word for it.
-    pub fn parse(self) -> Result<ServerPatch> {
+    pub(super) fn parse(self) -> Result<ServerPatch> {
         let mut checks = Checks::default();
         let patch = ServerPatch {
             name: dto::replaced_name(&mut checks, self.name),
@@ -205,7 +206,7 @@ impl ServerPatchBody {
             location: dto::patched_line(&mut checks, "location", self.location),
             cluster: dto::patched_line(&mut checks, "cluster", self.cluster),
             zone: dto::patched_line(&mut checks, "zone", self.zone),
-            tags: self.tags,
+            tags: dto::patched_tags(&mut checks, "tags", self.tags),
         };
         checks.finish()?;
         Ok(patch)
@@ -214,7 +215,7 @@ impl ServerPatchBody {
 
 /// Filters of the list of servers.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct ServerListQuery {
+pub(super) struct ServerListQuery {
     /// Of this architecture, in any common spelling.
     #[serde(default)]
     #[schemars(schema_with = "optional_architecture")]
@@ -258,18 +259,20 @@ fn sort_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 
 impl ServerListQuery {
     /// The domain's words for it.
-    pub fn parse(self) -> Result<(ServerFilter, ServerSort, PageRequest)> {
+    pub(super) fn parse(self) -> Result<(ServerFilter, ServerSort, PageRequest)> {
         let mut checks = Checks::default();
         let architecture = self.architecture.and_then(|text| checks.take("architecture", Architecture::parse(&text)));
         let sort = self.sort.map_or(Ok(ServerSort::NEWEST_FIRST), |text| ServerSort::parse(&text));
         let sort = checks.take("sort", sort).unwrap_or(ServerSort::NEWEST_FIRST);
+        let keyword = dto::keyword(&mut checks, self.keyword);
+        let pool_id = dto::reference(&mut checks, "pool_id", self.pool_id);
         let tags = self.tag.into_iter().filter_map(|tag| checks.take("tag", pair(&tag))).collect();
         checks.finish()?;
         let filter = ServerFilter {
             architecture,
             status: self.status.map(Into::into),
-            keyword: self.keyword,
-            pool_id: self.pool_id.map(PoolId),
+            keyword,
+            pool_id: pool_id.map(PoolId),
             cluster: self.cluster,
             zone: self.zone,
             tags,
@@ -286,7 +289,7 @@ fn pair(tag: &str) -> Result<(String, String), String> {
 /// A server.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Server")]
-pub struct ServerView {
+pub(super) struct ServerView {
     id: i64,
     name: String,
     architecture: &'static str,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Role")]
-pub enum RoleWord {
+pub(super) enum RoleWord {
     /// Reads.
     Viewer,
     /// Reads and changes.
@@ -42,7 +42,7 @@ impl From<RoleWord> for Role {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Scope")]
-pub enum ScopeWord {
+pub(super) enum ScopeWord {
     /// Users, tokens, sessions.
     Identity,
     /// The audit log.
@@ -71,7 +71,7 @@ fn scope_words(scopes: &Scopes) -> Option<Vec<&'static str>> {
 /// A user name and a password.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LoginRequest {
+pub(super) struct LoginRequest {
     /// The user's name.
     #[schemars(length(max = 128))]
     pub name: String,
@@ -85,7 +85,7 @@ pub struct LoginRequest {
 /// A session that began.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Login")]
-pub struct LoginView {
+pub(super) struct LoginView {
     user: UserView,
     expires_at: Timestamp,
     /// The session's secret, to be sent as a bearer token; `null` where it was set as a cookie.
@@ -94,14 +94,14 @@ pub struct LoginView {
 
 impl LoginView {
     /// The answer to a login.
-    pub fn new(login: &Login, token: Option<String>) -> Self {
+    pub(super) fn new(login: &Login, token: Option<String>) -> Self {
         Self { user: UserView::from(&login.user), expires_at: login.session.expires_at, token }
     }
 }
 
 /// The session has ended.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct SignedOut {
+pub(super) struct SignedOut {
     signed_out: bool,
 }
 
@@ -114,7 +114,7 @@ impl Default for SignedOut {
 /// Who asks, and what they may do.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Actor")]
-pub struct ActorView {
+pub(super) struct ActorView {
     /// `user`, `token` or `system`.
     kind: &'static str,
     /// The id of the user or token.
@@ -142,7 +142,7 @@ impl From<&Actor> for ActorView {
 /// A ticket.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Ticket")]
-pub struct TicketView {
+pub(super) struct TicketView {
     ticket: String,
     expires_at: Timestamp,
 }
@@ -156,7 +156,7 @@ impl From<&Ticket> for TicketView {
 /// A token to be made.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TokenCreate {
+pub(super) struct TokenCreate {
     /// What audit rows call its bearer, unique among tokens.
     #[schemars(schema_with = "dto::name")]
     name: String,
@@ -169,7 +169,7 @@ pub struct TokenCreate {
 }
 
 /// A token to be made, checked.
-pub struct ParsedToken {
+pub(super) struct ParsedToken {
     /// What audit rows call its bearer.
     pub name: Name,
     /// What its bearer may do.
@@ -182,7 +182,7 @@ pub struct ParsedToken {
 
 impl TokenCreate {
     /// The domain's words for it.
-    pub fn parse(self) -> Result<ParsedToken> {
+    pub(super) fn parse(self) -> Result<ParsedToken> {
         Ok(ParsedToken {
             name: Name::parse(self.name).map_err(|reason| Error::invalid("name", reason))?,
             role: self.role.into(),
@@ -195,7 +195,7 @@ impl TokenCreate {
 /// An API token, without its secret.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Token")]
-pub struct TokenView {
+pub(super) struct TokenView {
     id: i64,
     name: String,
     role: &'static str,
@@ -225,7 +225,7 @@ impl From<&Token> for TokenView {
 
 /// A new API token with its secret.
 #[derive(Serialize, JsonSchema)]
-pub struct TokenCreated {
+pub(super) struct TokenCreated {
     #[serde(flatten)]
     token: TokenView,
     /// The secret. It is not shown again.
@@ -234,7 +234,7 @@ pub struct TokenCreated {
 
 impl TokenCreated {
     /// The answer to a token's creation.
-    pub fn new(token: &Token, secret: &Secret) -> Self {
+    pub(super) fn new(token: &Token, secret: &Secret) -> Self {
         Self { token: TokenView::from(token), secret: secret.expose().to_owned() }
     }
 }
@@ -242,7 +242,7 @@ impl TokenCreated {
 /// A user to be made.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UserCreate {
+pub(super) struct UserCreate {
     /// What they sign in with, unique among users; it cannot be changed later.
     #[schemars(schema_with = "dto::name")]
     name: String,
@@ -255,7 +255,7 @@ pub struct UserCreate {
 
 impl UserCreate {
     /// The domain's words for it.
-    pub fn parse(self) -> Result<(Name, Role, Secret)> {
+    pub(super) fn parse(self) -> Result<(Name, Role, Secret)> {
         let name = Name::parse(self.name).map_err(|reason| Error::invalid("name", reason))?;
         Ok((name, self.role.into(), Secret::from(self.password)))
     }
@@ -265,7 +265,7 @@ impl UserCreate {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "UserPatch")]
-pub struct UserPatchBody {
+pub(super) struct UserPatchBody {
     /// Another role.
     #[serde(deserialize_with = "patch::read")]
     #[schemars(with = "RoleWord")]
@@ -282,7 +282,7 @@ pub struct UserPatchBody {
 
 impl UserPatchBody {
     /// The domain's word for it.
-    pub fn parse(self) -> Result<UserPatch> {
+    pub(super) fn parse(self) -> Result<UserPatch> {
         let mut checks = Checks::default();
         let patch = UserPatch {
             role: dto::replaced(&mut checks, "role", self.role, |word| Ok(word.into())),
@@ -297,7 +297,7 @@ impl UserPatchBody {
 /// A user.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "User")]
-pub struct UserView {
+pub(super) struct UserView {
     id: i64,
     name: String,
     role: &'static str,

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "PoolType")]
-pub enum Kind {
+pub(super) enum Kind {
     /// General computing.
     Compute,
     /// Work that needs GPUs.
@@ -48,7 +48,7 @@ impl From<Kind> for PoolType {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "PoolStrategy")]
-pub enum Strategy {
+pub(super) enum Strategy {
     /// Evenly: the emptiest server first.
     Spread,
     /// Tightly: the fullest server that still has room first.
@@ -68,7 +68,7 @@ impl From<Strategy> for PoolStrategy {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Quotas")]
-pub struct QuotasBody {
+pub(super) struct QuotasBody {
     /// Cores.
     #[schemars(range(min = 0, max = 1_000_000))]
     cpu: Option<f64>,
@@ -111,7 +111,7 @@ impl From<Quotas> for QuotasBody {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Watermark")]
-pub struct WatermarkBody {
+pub(super) struct WatermarkBody {
     /// Above this it takes no new work.
     #[schemars(range(min = 0, max = 100))]
     high: f64,
@@ -136,7 +136,7 @@ impl From<Watermark> for WatermarkBody {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Watermarks")]
-pub struct WatermarksBody {
+pub(super) struct WatermarksBody {
     /// Above this percentage the pool takes no new work.
     #[schemars(range(min = 0, max = 100))]
     high: Option<f64>,
@@ -179,7 +179,7 @@ impl From<Watermarks> for WatermarksBody {
 /// A pool to be made.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PoolCreate {
+pub(super) struct PoolCreate {
     /// Its name, unique among pools.
     #[schemars(schema_with = "dto::name")]
     name: String,
@@ -209,7 +209,7 @@ fn description(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 
 impl PoolCreate {
     /// The domain's word for it.
-    pub fn parse(self) -> Result<NewPool> {
+    pub(super) fn parse(self) -> Result<NewPool> {
         let mut checks = Checks::default();
         let name = checks.take("name", Name::parse(self.name));
         let quotas = self.quotas.unwrap_or_default().parse(&mut checks);
@@ -235,7 +235,7 @@ impl PoolCreate {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "QuotasPatch")]
-pub struct QuotasPatchBody {
+pub(super) struct QuotasPatchBody {
     /// Cores.
     #[serde(deserialize_with = "patch::read")]
     #[schemars(with = "Option<f64>", range(min = 0, max = 1_000_000))]
@@ -266,11 +266,15 @@ impl QuotasPatchBody {
     }
 }
 
+fn percent(value: f64) -> Result<f64, String> {
+    if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("must be from 0 to 100".to_owned()) }
+}
+
 /// A merge patch of watermarks.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "WatermarksPatch")]
-pub struct WatermarksPatchBody {
+pub(super) struct WatermarksPatchBody {
     /// For every resource without its own.
     #[serde(deserialize_with = "patch::read")]
     #[schemars(with = "Option<f64>", range(min = 0, max = 100))]
@@ -300,8 +304,8 @@ pub struct WatermarksPatchBody {
 impl WatermarksPatchBody {
     fn parse(self, checks: &mut Checks) -> WatermarksPatch {
         WatermarksPatch {
-            high: self.high,
-            low: self.low,
+            high: dto::patched(checks, "watermarks.high", self.high, percent),
+            low: dto::patched(checks, "watermarks.low", self.low, percent),
             cpu: dto::patched(checks, "watermarks.cpu", self.cpu, WatermarkBody::parse),
             memory: dto::patched(checks, "watermarks.memory", self.memory, WatermarkBody::parse),
             storage: dto::patched(checks, "watermarks.storage", self.storage, WatermarkBody::parse),
@@ -314,7 +318,7 @@ impl WatermarksPatchBody {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "PoolPatch")]
-pub struct PoolPatchBody {
+pub(super) struct PoolPatchBody {
     /// Another name.
     #[serde(deserialize_with = "patch::read")]
     #[schemars(schema_with = "dto::name")]
@@ -347,7 +351,7 @@ pub struct PoolPatchBody {
 
 impl PoolPatchBody {
     /// The domain's word for it.
-    pub fn parse(self) -> Result<PoolPatch> {
+    pub(super) fn parse(self) -> Result<PoolPatch> {
         let mut checks = Checks::default();
         let quotas = match self.quotas {
             Patch::Set(body) => Patch::Set(body.parse(&mut checks)),
@@ -365,7 +369,7 @@ impl PoolPatchBody {
             quotas,
             watermarks,
             strategy: dto::replaced(&mut checks, "strategy", self.strategy, |strategy| Ok(strategy.into())),
-            labels: self.labels,
+            labels: dto::patched_tags(&mut checks, "labels", self.labels),
             description: dto::patched(&mut checks, "description", self.description, |text| {
                 text::paragraph(text, dto::MAX_DESCRIPTION)
             }),
@@ -377,7 +381,7 @@ impl PoolPatchBody {
 
 /// Filters of the list of pools.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct PoolListQuery {
+pub(super) struct PoolListQuery {
     /// Of this type.
     #[serde(rename = "type")]
     kind: Option<Kind>,
@@ -394,15 +398,18 @@ pub struct PoolListQuery {
 
 impl PoolListQuery {
     /// The domain's words for it.
-    pub fn parse(self) -> Result<(PoolFilter, PageRequest)> {
-        let filter = PoolFilter { kind: self.kind.map(Into::into), keyword: self.keyword };
+    pub(super) fn parse(self) -> Result<(PoolFilter, PageRequest)> {
+        let mut checks = Checks::default();
+        let keyword = dto::keyword(&mut checks, self.keyword);
+        checks.finish()?;
+        let filter = PoolFilter { kind: self.kind.map(Into::into), keyword };
         Ok((filter, PageRequest::parse(self.limit, self.cursor.as_deref(), "-id")?))
     }
 }
 
 /// One resource of a pool's servers together.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Usage {
+pub(super) struct Usage {
     /// What they have.
     total: f64,
     /// What allocations hold.
@@ -411,9 +418,20 @@ pub struct Usage {
     used: Option<f64>,
 }
 
+/// The GPUs of a pool's servers together, which are whole but where their use is measured.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct GpuUsage {
+    /// What they have.
+    total: i64,
+    /// What allocations hold.
+    reserved: i64,
+    /// What was measured; unknown while nothing measures it.
+    used: Option<f64>,
+}
+
 /// What a pool's servers have and hold together.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct CapacityView {
+pub(super) struct CapacityView {
     /// Cores.
     cpu: Usage,
     /// GiB.
@@ -421,13 +439,13 @@ pub struct CapacityView {
     /// GiB.
     storage: Usage,
     /// GPUs.
-    gpu: Usage,
+    gpu: GpuUsage,
 }
 
 /// A pool.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Pool")]
-pub struct PoolView {
+pub(super) struct PoolView {
     id: i64,
     name: String,
     #[serde(rename = "type")]
@@ -464,7 +482,7 @@ impl From<&PoolSummary> for PoolView {
                 cpu: usage(cores(total.cpu_millis), cores(reserved.cpu_millis)),
                 memory: usage(gib(total.memory_mib), gib(reserved.memory_mib)),
                 storage: usage(gib(total.storage_mib), gib(reserved.storage_mib)),
-                gpu: usage(whole(total.gpus), whole(reserved.gpus)),
+                gpu: GpuUsage { total: total.gpus, reserved: reserved.gpus, used: None },
             },
             state: pool.state.as_str(),
             revision: pool.revision,
@@ -472,9 +490,4 @@ impl From<&PoolSummary> for PoolView {
             updated_at: pool.updated_at,
         }
     }
-}
-
-/// GPUs are whole, but share a shape with what is not.
-fn whole(count: i64) -> f64 {
-    i32::try_from(count).map_or(f64::MAX, f64::from)
 }

@@ -9,7 +9,7 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Bytes};
 use domain::{
     FieldError, Result,
     audit::{AuditFilter, AuditService, Event, Head, event_of},
-    identity::Actor,
+    identity::{Actor, SessionService},
 };
 use futures_util::{Stream, stream};
 use paperclip::{
@@ -29,7 +29,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A stream of events.
 #[derive(Debug)]
-pub struct EventMedia;
+pub(super) struct EventMedia;
 
 impl Media for EventMedia {
     const TYPES: &'static [&'static str] = &["text/event-stream"];
@@ -46,7 +46,7 @@ pub struct Stopping(pub watch::Receiver<bool>);
 
 /// The id of the last event that a reader saw.
 #[derive(Debug, Clone, Copy)]
-pub struct LastEventId(pub Option<i64>);
+pub(super) struct LastEventId(pub(super) Option<i64>);
 
 impl FromRequest for LastEventId {
     type Error = ApiError;
@@ -72,8 +72,31 @@ impl OperationModifier for LastEventId {
     }
 }
 
+/// Who reads a stream, and with what.
+pub(super) struct Watcher {
+    /// Who it was when the stream was opened.
+    pub(super) actor: Arc<Actor>,
+    /// The digest of the secret that opened it.
+    pub(super) digest: String,
+    /// Says what the secret opens by now.
+    pub(super) sessions: Arc<SessionService>,
+}
+
+impl Watcher {
+    /// Whether the secret is still good; what it opens may have changed meanwhile.
+    async fn renew(&mut self) -> bool {
+        match self.sessions.still(&self.digest, self.actor.request_id.clone()).await {
+            Ok(actor) => {
+                self.actor = Arc::new(actor);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
 struct Reader {
-    actor: Arc<Actor>,
+    watcher: Watcher,
     audit: Arc<AuditService>,
     changes: watch::Receiver<Head>,
     stopping: watch::Receiver<bool>,
@@ -82,15 +105,15 @@ struct Reader {
 }
 
 /// The events after row `after`.
-pub fn stream(
-    actor: Arc<Actor>,
+pub(super) fn stream(
+    watcher: Watcher,
     audit: Arc<AuditService>,
     changes: &Changes,
     stopping: &Stopping,
     after: i64,
 ) -> impl Stream<Item = Result<Bytes>> + use<> {
     let (changes, stopping) = (changes.0.clone(), stopping.0.clone());
-    let reader = Reader { actor, audit, changes, stopping, after, greeted: false };
+    let reader = Reader { watcher, audit, changes, stopping, after, greeted: false };
     stream::try_unfold(reader, |mut reader| async move {
         let part = reader.next().await?;
         Ok(part.map(|part| (part, reader)))
@@ -98,7 +121,8 @@ pub fn stream(
 }
 
 impl Reader {
-    /// The next part of the stream; `None` when the server stops.
+    /// The next part of the stream; `None` when the server stops, or the secret that opened the stream is not good any
+    /// more: a revoked token must not go on reading through what it opened before.
     async fn next(&mut self) -> Result<Option<Bytes>> {
         if !self.greeted {
             // Lets the client see at once that the stream is open.
@@ -108,10 +132,14 @@ impl Reader {
         loop {
             self.changes.borrow_and_update();
             let rows = self.audit.export_step(AuditFilter::default(), self.after).await?;
+            // In this order nothing is told that was committed after the secret was revoked.
+            if !self.watcher.renew().await {
+                return Ok(None);
+            }
             if let Some(last) = rows.last() {
                 self.after = last.seq;
                 let events: Vec<u8> =
-                    rows.iter().filter_map(|row| event_of(row, &self.actor)).flat_map(|event| written(&event)).collect();
+                    rows.iter().filter_map(|row| event_of(row, &self.watcher.actor)).flat_map(|event| written(&event)).collect();
                 if events.is_empty() {
                     continue;
                 }

@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Instant};
 
 /// Prometheus' text format.
 #[derive(Debug)]
-pub struct MetricsMedia;
+pub(super) struct MetricsMedia;
 
 impl Media for MetricsMedia {
     const TYPES: &'static [&'static str] = &["text/plain"];

@@ -1,0 +1,38 @@
+//! What the ports promise, held by both databases: every test runs on `SQLite` and on `PostgreSQL`, each time on a
+//! database of its own.
+
+mod audit;
+mod concurrency;
+mod idempotency;
+mod migrations;
+mod pools;
+mod servers;
+mod sessions;
+mod store;
+mod texts;
+mod tokens;
+mod users;
+mod writer;
+
+/// Makes a test for each database out of a function that takes a [`store::Store`].
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(crate::store::Store::sqlite()).await;
+                }
+            )+
+        }
+        mod on_postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(crate::store::Store::postgres()).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_both;
