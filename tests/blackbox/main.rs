@@ -1,6 +1,22 @@
 //! Black-box tests of the composed product: a real process, real sockets, real databases.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has done its work, in its helpers too")]
+
+mod api_document;
+mod audit;
+mod bad_input;
+mod commands;
+mod durability;
+mod events;
+mod failures;
 mod fleet;
+mod idempotency;
+mod identity;
+mod pools;
+mod secrets;
+mod startup;
+mod support;
+mod tidy;
 
 use tests::{Backend, Server};
 

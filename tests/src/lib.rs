@@ -1,12 +1,18 @@
 //! What black-box tests and benchmarks share: a real server process, a client for it, and real databases.
 
 mod client;
+mod command;
 mod postgres;
 mod server;
+mod sql;
+mod tmpfs;
 
 pub use client::{Answer, Client};
+pub use command::{Finished, run};
 pub use postgres::{Cluster, fresh_postgres, shared_postgres};
-pub use server::{Server, ServerOptions, wait_for};
+pub use server::{Server, ServerOptions, eventually, wait_for};
+pub use sql::Sql;
+pub use tmpfs::Tmpfs;
 
 /// The databases that everything is tested on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

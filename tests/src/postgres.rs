@@ -76,8 +76,9 @@ impl Drop for Cluster {
     }
 }
 
+/// The folder itself, not one within it: run by root, the cluster gives it to a user who could not enter root's.
 fn data(directory: &tempfile::TempDir) -> String {
-    directory.path().join("cluster").display().to_string()
+    directory.path().display().to_string()
 }
 
 fn command(arguments: &[String]) -> Command {
@@ -89,6 +90,10 @@ fn command(arguments: &[String]) -> Command {
 
 fn run(arguments: &[String]) -> String {
     let output = command(arguments).output().unwrap_or_else(|error| panic!("scripts/postgres-cluster: {error}"));
-    assert!(output.status.success(), "scripts/postgres-cluster {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "scripts/postgres-cluster {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

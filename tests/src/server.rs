@@ -1,6 +1,6 @@
 //! A real server process with a data directory of its own.
 
-use crate::{Backend, Client, fresh_postgres, shared_postgres};
+use crate::{Backend, Client, Finished, Sql, fresh_postgres, run, shared_postgres};
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -90,6 +90,25 @@ impl Server {
         self.data_dir().join("starlink.db")
     }
 
+    /// The URL of its database, whatever kind it is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.database_url().map_or_else(|| format!("sqlite:{}", self.sqlite_file().display()), str::to_owned)
+    }
+
+    /// A connection to its database.
+    #[must_use]
+    pub fn sql(&self) -> Sql {
+        Sql::open(&self.url())
+    }
+
+    /// Runs another command of the program on its data directory and database.
+    pub async fn command(&self, arguments: &[&str]) -> Finished {
+        let (data, url) = (self.data_dir(), self.url());
+        let settings = ["--data-dir", data.to_str().unwrap_or_default(), "--database-url", &url];
+        run(&self.options.program, &[arguments, &settings].concat()).await
+    }
+
     /// What it logged since it was started last.
     ///
     /// # Panics
@@ -129,10 +148,26 @@ impl Server {
     /// If it does not end in time.
     pub fn terminate(&mut self) -> (Duration, ExitStatus) {
         let began = Instant::now();
+        self.ask_to_stop();
+        let status = self.wait_until_ended();
+        (began.elapsed(), status)
+    }
+
+    /// Asks it to stop and does not wait.
+    ///
+    /// # Panics
+    /// If no signal can be sent.
+    pub fn ask_to_stop(&self) {
         let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "no signal could be sent");
-        let status = wait_for("the server to end", || self.child.try_wait().ok().flatten());
-        (began.elapsed(), status)
+    }
+
+    /// How it ended.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub fn wait_until_ended(&mut self) -> ExitStatus {
+        wait_for("the server to end", || self.child.try_wait().ok().flatten())
     }
 
     /// Starts it again after it ended, on the same data.
@@ -179,6 +214,21 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         }
         assert!(began.elapsed() < PATIENCE, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// [`wait_for`], while the test's other tasks go on.
+///
+/// # Panics
+/// If it does not within half a minute.
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -1,3 +1,109 @@
-//! Measures the product. See docs/performance.md.
+//! Measures the product as a user gets it: the release program, over sockets, on durable databases.
+//!
+//! Client and server share the machine, so the client is as small as it can be: requests are bytes made beforehand,
+//! and of an answer only status and length are read. See docs/performance.md for what the numbers mean.
+#![expect(clippy::print_stdout, reason = "the table of results is what this program is for")]
 
-fn main() {}
+mod disk;
+mod http;
+mod list;
+mod load;
+mod process;
+mod site;
+mod start;
+mod table;
+mod writes;
+
+use site::Site;
+use std::{error::Error, process::ExitCode, time::Duration};
+use table::Row;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const USAGE: &str = "usage: starlink-bench [list|start|memory|write] [--seconds N]";
+
+/// What is to be measured, and for how long at a time.
+struct Options {
+    filter: Option<String>,
+    period: Duration,
+}
+
+impl Options {
+    fn parse(arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Self { filter: None, period: Duration::from_secs(5) };
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--seconds" => options.period = Duration::from_secs(arguments.next()?.parse().ok()?),
+                "list" | "start" | "memory" | "write" => options.filter = Some(argument),
+                _ => return None,
+            }
+        }
+        (!options.period.is_zero()).then_some(options)
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.filter.as_deref().is_none_or(|filter| filter == name)
+    }
+}
+
+fn main() -> ExitCode {
+    let Some(options) = Options::parse(std::env::args().skip(1)) else {
+        println!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    // One thread: what the client does not use, the server can.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(&options)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("starlink-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Outcome<()> {
+    table::heading();
+    let cluster = tests::Cluster::start(&[]);
+    let sites = [Site::sqlite(), Site::postgres(&cluster)];
+    if ["list", "start", "memory"].iter().any(|name| options.wants(name)) {
+        for site in &sites {
+            full_house(options, site).await?;
+        }
+    }
+    if options.wants("write") {
+        print(&writes::measure(&sites, options.period).await?);
+    }
+    Ok(())
+}
+
+/// What is measured on a database with 10,000 servers, and before it has them.
+async fn full_house(options: &Options, site: &Site) -> Outcome<()> {
+    let mut server = site.start()?;
+    let mut memory = Vec::new();
+    list::ask(&server, 5).await?;
+    memory.push(process::memory_row(site, "at rest", server.pid())?);
+    list::fill(&server).await?;
+    if options.wants("list") || options.wants("memory") {
+        let rows = list::measure(site, &server, options.period).await?;
+        print(if options.wants("list") { &rows } else { &[] });
+    }
+    memory.push(process::memory_row(site, "after the load", server.pid())?);
+    if options.wants("start") {
+        print(&[start::measure(site, &mut server)?]);
+    }
+    if options.wants("memory") {
+        server.kill();
+        server.restart();
+        list::ask(&server, 5).await?;
+        memory.push(process::memory_row(site, "at rest, 10,000 servers", server.pid())?);
+        print(&memory);
+    }
+    Ok(())
+}
+
+fn print(rows: &[Row]) {
+    rows.iter().for_each(Row::print);
+}

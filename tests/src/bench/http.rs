@@ -1,0 +1,122 @@
+//! A client that does next to nothing: HTTP/1.1 over one connection that stays open, one request after the other.
+
+use crate::Outcome;
+use std::net::SocketAddr;
+use tests::Server;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Room for the largest answer that is measured, so that it is read without growing.
+const ROOM: usize = 256 * 1024;
+
+/// Where a server listens and what its admin's token is.
+#[derive(Clone)]
+pub(crate) struct Target {
+    address: SocketAddr,
+    token: String,
+}
+
+impl Target {
+    /// This server.
+    pub(crate) fn of(server: &Server) -> Outcome<Self> {
+        let address = server.base.strip_prefix("http://").unwrap_or(&server.base).parse()?;
+        Ok(Self { address, token: server.admin_secret() })
+    }
+
+    /// The bytes of a `GET`.
+    pub(crate) fn get(&self, path: &str) -> Vec<u8> {
+        self.head("GET", path, "").into_bytes()
+    }
+
+    /// The bytes of a `POST` of a JSON document.
+    pub(crate) fn post(&self, path: &str, body: &str) -> Vec<u8> {
+        let describes = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+        format!("{}{body}", self.head("POST", path, &describes)).into_bytes()
+    }
+
+    fn head(&self, method: &str, path: &str, more: &str) -> String {
+        let Self { address, token } = self;
+        format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n{more}\r\n")
+    }
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Opens one.
+    pub(crate) async fn open(target: &Target) -> Outcome<Self> {
+        let stream = TcpStream::connect(target.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(ROOM) })
+    }
+
+    /// Sends a request, waits until its answer is complete, and returns the status.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Outcome<u16> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        let head = loop {
+            self.read().await?;
+            if let Some(head) = Head::find(&self.buffer) {
+                break head?;
+            }
+        };
+        while self.buffer.len() < head.length + head.body {
+            self.read().await?;
+        }
+        Ok(head.status)
+    }
+
+    /// Fails unless the answer has this status.
+    pub(crate) async fn expect(&mut self, request: &[u8], status: u16) -> Outcome<()> {
+        match self.ask(request).await? {
+            found if found == status => Ok(()),
+            found => Err(format!("answered {found}: {}", String::from_utf8_lossy(&self.buffer)).into()),
+        }
+    }
+
+    /// The size of the last answer in bytes.
+    pub(crate) fn answered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    async fn read(&mut self) -> Outcome<()> {
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            return Err("the server closed the connection".into());
+        }
+        Ok(())
+    }
+}
+
+/// What is known of an answer once its head is there.
+struct Head {
+    status: u16,
+    /// Bytes before the body.
+    length: usize,
+    /// Bytes of the body.
+    body: usize,
+}
+
+impl Head {
+    fn find(bytes: &[u8]) -> Option<Outcome<Self>> {
+        // Heads are far shorter than this; a body must not be searched for the end of its head again and again.
+        let start = bytes.get(..2048).unwrap_or(bytes);
+        let end = start.windows(4).position(|window| window == b"\r\n\r\n")?;
+        Some(Self::parse(start.get(..end).unwrap_or_default(), end + 4))
+    }
+
+    fn parse(head: &[u8], length: usize) -> Outcome<Self> {
+        let mut lines = std::str::from_utf8(head)?.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or("no status line")?.parse()?;
+        let body = lines
+            .filter_map(|line| line.split_once(": "))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .ok_or("an answer without content-length")?;
+        Ok(Self { status, length, body: body.1.parse()? })
+    }
+}

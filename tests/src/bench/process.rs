@@ -1,0 +1,38 @@
+//! What the operating system says about the server's process.
+
+use crate::{Outcome, site::Site, table::Row};
+use std::time::Duration;
+
+/// Linux tells CPU time in hundredths of a second.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The CPU time that a process has used, in user and kernel mode.
+pub(crate) fn cpu(pid: u32) -> Outcome<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program may contain anything; what follows its closing bracket does not.
+    let (_, numbers) = stat.rsplit_once(')').ok_or("a strange /proc/PID/stat")?;
+    let mut ticks = numbers.split_whitespace().skip(11).map(str::parse::<u32>);
+    let (user, system) = ticks.next().zip(ticks.next()).ok_or("a short /proc/PID/stat")?;
+    Ok(TICK * (user? + system?))
+}
+
+/// A line about the memory of a process.
+pub(crate) fn memory_row(site: &Site, when: &str, pid: u32) -> Outcome<Row> {
+    let resident = mib(&format!("/proc/{pid}/status"), "VmRSS:")?;
+    let own = mib(&format!("/proc/{pid}/smaps_rollup"), "Anonymous:")?;
+    let proportional = mib(&format!("/proc/{pid}/smaps_rollup"), "Pss:")?;
+    Ok(Row {
+        measurement: format!("memory {when}, {} (PSS; without files)", site.name),
+        result: format!("{resident:.1} ({proportional:.1}; {own:.1}) MiB"),
+        wall: String::new(),
+        cpu: String::new(),
+        aim: if when.starts_with("at rest") { "< 25 MiB" } else { "" },
+    })
+}
+
+fn mib(file: &str, field: &str) -> Outcome<f64> {
+    let text = std::fs::read_to_string(file)?;
+    let value = text.lines().find_map(|line| line.strip_prefix(field)).ok_or("no such field")?;
+    let kib: u32 = value.trim().trim_end_matches(" kB").parse()?;
+    Ok(f64::from(kib) / 1024.0)
+}
