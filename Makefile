@@ -41,7 +41,7 @@ audit: ## Check the dependencies for known vulnerabilities (needs the network)
 
 .PHONY: bench
 bench: build-tools test-tools ## Measure the release on SQLite and PostgreSQL
-	cargo build --release --locked -p starlink-server -p tests --bins
+	cargo build --release --locked -p tests --bins
 	"$(TARGET_DIR)/release/starlink-bench" $(ARGS)
 
 .PHONY: fmt

@@ -51,7 +51,11 @@ fn every_room_is_on_every_floor() {
 fn no_file_is_longer_than_a_reader_can_hold() {
     for file in all_sources() {
         let lines = fs::read_to_string(&file).unwrap().lines().count();
-        assert!(lines <= LONGEST_FILE, "{} has {lines} lines: it wants a thought, and then a second file", file.display());
+        assert!(
+            lines <= LONGEST_FILE,
+            "{} has {lines} lines: it wants a thought, and then a second file",
+            file.display()
+        );
     }
 }
 

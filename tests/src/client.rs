@@ -74,7 +74,8 @@ impl Client {
     pub fn trusting(base: &str, token: Option<&str>, certificate: &Path) -> Self {
         starlink_server::tls::install_provider();
         let pem = std::fs::read(certificate).unwrap_or_else(|error| panic!("{}: {error}", certificate.display()));
-        let certificate = reqwest::Certificate::from_pem(&pem).unwrap_or_else(|error| panic!("no certificate: {error}"));
+        let certificate =
+            reqwest::Certificate::from_pem(&pem).unwrap_or_else(|error| panic!("no certificate: {error}"));
         let http = reqwest::Client::builder().tls_certs_only([certificate]).build();
         let http = http.unwrap_or_else(|error| panic!("no HTTP client: {error}"));
         Self { http, base: base.to_owned(), token: token.map(str::to_owned) }

@@ -2,6 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
+/// How long a command may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// How a command ended and what it printed.
 #[derive(Debug)]
 pub struct Finished {
@@ -14,9 +17,16 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The result itself if it has this exit code; otherwise the test fails and shows it.
+    /// The result itself if it has this exit code.
+    ///
+    /// # Panics
+    /// If it has not; shows what was printed.
     #[track_caller]
-    #[expect(clippy::must_use_candidate, reason = "often the code is all that a test wants")]
+    #[expect(
+        clippy::return_self_not_must_use,
+        clippy::must_use_candidate,
+        reason = "often the code is all that a test wants"
+    )]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
         self
@@ -36,7 +46,7 @@ impl Finished {
 pub async fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Finished {
     let program = program.as_ref();
     let output = tokio::process::Command::new(program).args(arguments).kill_on_drop(true).output();
-    let output = tokio::time::timeout(Duration::from_secs(60), output).await;
+    let output = tokio::time::timeout(PATIENCE, output).await;
     let output = output.unwrap_or_else(|_| panic!("{} {arguments:?} does not end", program.display()));
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -20,12 +20,7 @@ use domain::{
     identity::{Access, Actor, Denied, Operation, Secret, SessionService},
 };
 
-use crate::{
-    ApiError,
-    middleware::context::RequestId,
-    openapi::Document,
-    problem,
-};
+use crate::{ApiError, middleware::context::RequestId, openapi::Document, problem};
 
 /// The cookie of a console session.
 pub const SESSION_COOKIE: &str = "starlink_session";
@@ -159,10 +154,10 @@ fn from_our_page(request: &ServiceRequest, origins: &[String]) -> bool {
     if origin.is_some_and(|origin| origins.iter().any(|ours| ours == origin)) {
         return true;
     }
-    let same_site = text(header::HeaderName::from_static("sec-fetch-site")).is_none_or(|site| matches!(site, "same-origin" | "none"));
-    let own = origin.is_none_or(|origin| {
-        origin.split_once("://").map(|(_, host)| host) == Some(request.connection_info().host())
-    });
+    let same_site = text(header::HeaderName::from_static("sec-fetch-site"))
+        .is_none_or(|site| matches!(site, "same-origin" | "none"));
+    let own = origin
+        .is_none_or(|origin| origin.split_once("://").map(|(_, host)| host) == Some(request.connection_info().host()));
     same_site && own
 }
 
@@ -190,11 +185,7 @@ async fn record(gate: &Gate, operation: Option<Operation>, source: String, respo
     }
 }
 
-fn refusal_of(
-    operation: Operation,
-    source: String,
-    response: &ServiceResponse<BoxBody>,
-) -> Option<audit::Refusal> {
+fn refusal_of(operation: Operation, source: String, response: &ServiceResponse<BoxBody>) -> Option<audit::Refusal> {
     if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         return None;
     }

@@ -4,11 +4,11 @@ use std::marker::PhantomData;
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, Responder, ResponseError,
+    cookie::Cookie,
     http::{
         StatusCode,
         header::{self, HeaderName},
     },
-    cookie::Cookie,
     web::Bytes,
 };
 use domain::{Error, page::Page};
@@ -26,6 +26,8 @@ use crate::{
 };
 
 const X_TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
+/// What an item of a list usually needs as JSON, in bytes.
+const ROOM_PER_ITEM: usize = 768;
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Whether the answer is that of this request or of an earlier one with the same `Idempotency-Key`.
@@ -239,7 +241,7 @@ impl<T: Serialize> Responder for Listed<T> {
             let next = next_page(request.path(), request.query_string(), &cursor.encode());
             builder.insert_header((header::LINK, format!("<{next}>; rel=\"next\"")));
         }
-        json(&mut builder, &self.0.items)
+        sized_json(&mut builder, &self.0.items, self.0.items.len() * ROOM_PER_ITEM)
     }
 }
 
@@ -260,8 +262,14 @@ fn start(status: StatusCode, delivery: Delivery) -> HttpResponseBuilder {
 }
 
 fn json<T: Serialize>(builder: &mut HttpResponseBuilder, view: &T) -> HttpResponse {
-    match serde_json::to_vec(view) {
-        Ok(bytes) => builder.content_type("application/json").body(bytes),
+    sized_json(builder, view, ROOM_PER_ITEM)
+}
+
+/// With `room` for the whole document there is no growing, which copies what is there already each time.
+fn sized_json<T: Serialize>(builder: &mut HttpResponseBuilder, view: &T, room: usize) -> HttpResponse {
+    let mut bytes = Vec::with_capacity(room);
+    match serde_json::to_writer(&mut bytes, view) {
+        Ok(()) => builder.content_type("application/json").body(bytes),
         Err(error) => ApiError::from(Error::internal(error)).error_response(),
     }
 }

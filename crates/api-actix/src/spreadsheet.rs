@@ -13,7 +13,9 @@ mod tests {
 
     #[test]
     fn formulas_are_shown_and_every_text_can_be_told_again() {
-        for text in ["=1+1", "+49 30 1234", "-2+3", "@SUM(1)", "\t=1", "\rx", "'quoted", "plain", "", "Иван \"Rack\", 3"] {
+        for text in
+            ["=1+1", "+49 30 1234", "-2+3", "@SUM(1)", "\t=1", "\rx", "'quoted", "plain", "", "Иван \"Rack\", 3"]
+        {
             let shown = cell(text);
             assert!(!shown.starts_with(['=', '+', '-', '@', '\t', '\r']), "{shown:?}");
             assert_eq!(shown.strip_prefix('\'').unwrap_or(&shown), text);

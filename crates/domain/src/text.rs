@@ -117,6 +117,12 @@ impl Tags {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
+    /// The pairs as a map of one's own.
+    #[must_use]
+    pub fn into_map(self) -> BTreeMap<String, String> {
+        self.0
+    }
+
     /// The pairs as a map.
     #[must_use]
     pub fn as_map(&self) -> &BTreeMap<String, String> {

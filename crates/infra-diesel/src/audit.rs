@@ -12,8 +12,8 @@ use diesel::{connection::SimpleConnection, prelude::*};
 use domain::{
     Error, Result,
     audit::{
-        AuditEntry, AuditFilter, AuditLog, AuditRow, ChainVerifier, Checkpoint, Head, HeadMark, MarkKind, Seal, StoredRow,
-        Verification,
+        AuditEntry, AuditFilter, AuditLog, AuditRow, ChainVerifier, Checkpoint, Head, HeadMark, MarkKind, Seal,
+        StoredRow, Verification,
     },
     change::Change,
     clock::Timestamp,

@@ -1,11 +1,11 @@
 //! The way to the database: reads from a small pool, writes through the one writer.
 
 use crate::{
-    url::DatabaseUrl,
     connection::{AnyConnection, ReadConnections},
     failure::{Failure, Kind},
     idempotency,
     identity::CredentialCache,
+    url::DatabaseUrl,
     writer::{Command, WriterHandle},
 };
 use diesel::{RunQueryDsl, sql_query};
@@ -217,7 +217,8 @@ impl Database {
     {
         let (sender, receiver) = oneshot::channel();
         let unanswered = || Error::Unavailable { reason: "the server is stopping".to_owned(), source: None };
-        let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(unanswered)?;
+        let writer =
+            self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(unanswered)?;
         writer.submit(Box::new(Unit { work, outcome: None, sender })).await?;
         receiver.await.map_err(|_closed| unanswered())?
     }

@@ -88,9 +88,10 @@ impl From<Failure> for Error {
         match failure {
             Failure::Domain(error) => error,
             Failure::Database(Kind::Full, source) => Self::StorageFull { source: Some(source) },
-            Failure::Database(Kind::Busy | Kind::Retry, source) => {
-                Self::unavailable("the database is locked by somebody else at the moment; nothing was changed, try again", source)
-            }
+            Failure::Database(Kind::Busy | Kind::Retry, source) => Self::unavailable(
+                "the database is locked by somebody else at the moment; nothing was changed, try again",
+                source,
+            ),
             Failure::Database(Kind::Gone, source) => {
                 Self::unavailable("the database does not answer at the moment; try again", source)
             }

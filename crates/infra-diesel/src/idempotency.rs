@@ -43,7 +43,8 @@ pub(crate) fn keep<T: Serialize>(
     now: Timestamp,
 ) -> Result<(), Failure> {
     let expired = dsl::caller.eq(&once.caller).and(dsl::idempotency_key.eq(&once.key));
-    diesel::delete(dsl::idempotency_keys.filter(expired.and(dsl::created_at_us.le(to_us(now) - KEPT_US)))).execute(connection)?;
+    diesel::delete(dsl::idempotency_keys.filter(expired.and(dsl::created_at_us.le(to_us(now) - KEPT_US))))
+        .execute(connection)?;
     let row = (
         dsl::caller.eq(&once.caller),
         dsl::idempotency_key.eq(&once.key),

@@ -1,18 +1,13 @@
 //! Brings a database's schema up to date, and refuses one that this version does not understand.
 
 use crate::{
-    url::DatabaseUrl,
     connection::{AnyConnection, Purpose, SQLITE_JOURNAL, connect, each},
     failure::Failure,
     transfer,
+    url::DatabaseUrl,
 };
 use diesel::{
-    RunQueryDsl,
-    backend::Backend,
-    connection::SimpleConnection,
-    migration::MigrationSource,
-    pg::Pg,
-    sql_types::Text,
+    RunQueryDsl, backend::Backend, connection::SimpleConnection, migration::MigrationSource, pg::Pg, sql_types::Text,
     sqlite::Sqlite,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -166,7 +161,9 @@ where
 
 fn tables(connection: &mut AnyConnection) -> Result<Vec<String>> {
     let query = match connection {
-        AnyConnection::Sqlite(_) => "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+        AnyConnection::Sqlite(_) => {
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
+        }
         AnyConnection::Postgresql(_) => {
             "SELECT tablename::text AS name FROM pg_tables WHERE schemaname = current_schema() ORDER BY tablename"
         }
@@ -269,7 +266,8 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_saved_is_not_changed() {
         let directory = tempfile::tempdir().unwrap();
-        let (url, backups) = (DatabaseUrl::Sqlite(directory.path().join("starlink.db")), directory.path().join("backups"));
+        let (url, backups) =
+            (DatabaseUrl::Sqlite(directory.path().join("starlink.db")), directory.path().join("backups"));
         migrate_by(theirs(directory.path(), 1), &url, &backups).unwrap();
         write(&backups, "not a directory").unwrap();
         let refused = migrate_by(theirs(directory.path(), 2), &url, &backups);

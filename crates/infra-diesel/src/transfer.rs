@@ -6,11 +6,11 @@
 mod tables;
 
 use crate::{
-    url::DatabaseUrl,
     audit::append,
     connection::{AnyConnection, Purpose, connect},
     failure::Failure,
     migrate::{SchemaState, migrate, schema_state},
+    url::DatabaseUrl,
 };
 use diesel::{RunQueryDsl, connection::SimpleConnection, sql_query, sql_types::Text};
 use domain::{
@@ -62,7 +62,8 @@ pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<CopyReport> {
 /// [`Error::Conflict`] if the file exists; [`Error::StorageFull`] if it does not fit.
 pub fn backup(from: &DatabaseUrl, file: &Path) -> Result<CopyReport> {
     if file.exists() {
-        let reason = format!("{} exists already; choose another name, so that no backup is overwritten", file.display());
+        let reason =
+            format!("{} exists already; choose another name, so that no backup is overwritten", file.display());
         return Err(Error::conflict("file_exists", reason));
     }
     check_source(from)?;
@@ -108,7 +109,10 @@ pub fn restore(file: &Path, to: &DatabaseUrl, seal: &Seal, entry: AuditEntry) ->
 fn restore_from(work: &Path, to: &DatabaseUrl, seal: &Seal, entry: &AuditEntry) -> Result<(CopyReport, Head)> {
     let from = DatabaseUrl::Sqlite(work.to_owned());
     if schema_state(&from)? == SchemaState::Empty {
-        return Err(Error::conflict("not_a_backup", "the file holds no StarLink database; name a file that `backup` wrote"));
+        return Err(Error::conflict(
+            "not_a_backup",
+            "the file holds no StarLink database; name a file that `backup` wrote",
+        ));
     }
     migrate(&from, work.parent().unwrap_or(Path::new(".")))?;
     migrate(to, work.parent().unwrap_or(Path::new(".")))?;
@@ -138,7 +142,9 @@ fn transfer_with<T>(
     let outcome = (|| {
         source.batch_execute(match source {
             AnyConnection::Sqlite(_) => "BEGIN",
-            AnyConnection::Postgresql(_) => "SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            AnyConnection::Postgresql(_) => {
+                "SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            }
         })?;
         target.batch_execute(match target {
             AnyConnection::Sqlite(_) => "PRAGMA busy_timeout = 30000; BEGIN IMMEDIATE",
@@ -173,7 +179,8 @@ fn check_source(from: &DatabaseUrl) -> Result<()> {
         SchemaState::Current => Ok(()),
         SchemaState::Empty => Err(Error::conflict("empty_database", format!("{from} holds no StarLink database"))),
         SchemaState::Behind(_) => {
-            let reason = format!("{from} is from an older version; bring it up to date with `starlink-server migrate` first");
+            let reason =
+                format!("{from} is from an older version; bring it up to date with `starlink-server migrate` first");
             Err(Error::conflict("older_database", reason))
         }
     }

@@ -39,7 +39,8 @@ pub async fn token_create(config: &Config, args: TokenArgs, out: &mut dyn Write)
     let machine = Machine::real();
     let site = Site::open(config, &machine)?;
     if schema_state(&site.url)? != SchemaState::Current {
-        let reason = "the database is not there or not current yet; start the server once, or run `starlink-server migrate`";
+        let reason =
+            "the database is not there or not current yet; start the server once, or run `starlink-server migrate`";
         return Err(Error::conflict("not_migrated", reason).into());
     }
     let services = Services::open(&site, &machine, Cost::LEAST)?;
@@ -61,7 +62,11 @@ pub fn backup(config: &Config, file: &Path, out: &mut dyn Write) -> Result<(), S
     let report = infra_diesel::backup(&site.url, file)?;
     tell(&report, out)?;
     writeln!(out, "wrote {}", file.display())?;
-    writeln!(out, "keep {} with it, elsewhere: without that key the audit log cannot be verified", config.audit_key_file.display())?;
+    writeln!(
+        out,
+        "keep {} with it, elsewhere: without that key the audit log cannot be verified",
+        config.audit_key_file.display()
+    )?;
     Ok(())
 }
 

@@ -45,8 +45,10 @@ pub fn main() -> ExitCode {
         Command::Backup { file } => commands::backup(&config, &file, &mut out).map_err(Into::into),
         Command::Restore { file } => run(commands::restore(&config, &file, &mut out)).map_err(Into::into),
         Command::Copy(args) => commands::copy(&args, &mut out).map_err(Into::into),
-        Command::Version => io::Write::write_fmt(&mut out, format_args!("starlink-server {}\n", env!("CARGO_PKG_VERSION")))
-            .map_err(Into::into),
+        Command::Version => {
+            io::Write::write_fmt(&mut out, format_args!("starlink-server {}\n", env!("CARGO_PKG_VERSION")))
+                .map_err(Into::into)
+        }
         Command::CheckConfig => Ok(()),
     };
     match outcome {

@@ -10,12 +10,7 @@ use crate::{
     tls,
 };
 use actix_cors::Cors;
-use actix_web::{
-    App, HttpServer,
-    dev::ServerHandle,
-    middleware::Condition,
-    web::Data,
-};
+use actix_web::{App, HttpServer, dev::ServerHandle, middleware::Condition, web::Data};
 use api_actix::{
     Api,
     auth::{Gate, authenticate},
@@ -77,8 +72,8 @@ impl Server {
         let token = bootstrap::admin_token(&services, &site.data).await?;
         let api = Api::build(&blueprint(), &[])?;
         let (stopping, stop) = watch::channel(false);
-        let listener = TcpListener::bind(config.listen)
-            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let listener =
+            TcpListener::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let address = listener.local_addr()?;
         let server = http(config, listener, Front::new(config, &services, api, stop.clone(), &machine))?;
         let handle = server.handle();
@@ -113,7 +108,6 @@ impl Server {
         self.services.database.close().await;
         tracing::info!("stopped");
     }
-
 }
 
 /// Starts a server and runs it until the operating system tells it to stop.
@@ -273,7 +267,16 @@ fn cors(origins: &[String]) -> Cors {
     let mut cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "PATCH", "DELETE"])
         .allow_any_header()
-        .expose_headers(["ETag", "Link", "Location", "Retry-After", "X-Request-Id", "X-Total-Count", "X-Audit-Head", "Idempotency-Replayed"])
+        .expose_headers([
+            "ETag",
+            "Link",
+            "Location",
+            "Retry-After",
+            "X-Request-Id",
+            "X-Total-Count",
+            "X-Audit-Head",
+            "Idempotency-Replayed",
+        ])
         .max_age(3600);
     for origin in origins {
         cors = cors.allowed_origin(origin);

@@ -66,7 +66,9 @@ pub(crate) async fn run<R: Requests + 'static>(
     let mut joined = Vec::new();
     for client in clients {
         let target = target.clone();
-        joined.push(tasks.spawn_local(async move { ask(&target, client, begin, end).await.map_err(|error| error.to_string()) }));
+        joined.push(
+            tasks.spawn_local(async move { ask(&target, client, begin, end).await.map_err(|error| error.to_string()) }),
+        );
     }
     let work = tasks.run_until(async {
         tokio::time::sleep_until(begin.into()).await;

@@ -68,8 +68,23 @@ mod tests {
             "a[0].b",
             "is not valid: invalid type: string, expected i64",
         );
-        check("role", "unknown variant `hunter2`, expected one of `viewer`, `admin`", "role", "is not valid: unknown variant, expected one of `viewer`, `admin`");
-        check("p", "invalid type: string \"a`, expected \", expected a map", "p", "is not valid: invalid type: string, expected a map");
-        check("p", "invalid type: sequence, expected a string", "p", "is not valid: invalid type: sequence, expected a string");
+        check(
+            "role",
+            "unknown variant `hunter2`, expected one of `viewer`, `admin`",
+            "role",
+            "is not valid: unknown variant, expected one of `viewer`, `admin`",
+        );
+        check(
+            "p",
+            "invalid type: string \"a`, expected \", expected a map",
+            "p",
+            "is not valid: invalid type: string, expected a map",
+        );
+        check(
+            "p",
+            "invalid type: sequence, expected a string",
+            "p",
+            "is not valid: invalid type: sequence, expected a string",
+        );
     }
 }

@@ -60,7 +60,8 @@ fn judge(request: &ServiceRequest, document: &Document, plain: &[String]) -> Res
     };
     let promise = methods.get(method).ok_or_else(|| ApiError::MethodNotAllowed { allow: allow(methods) })?;
     let parameters: Vec<(String, String)> = serde_html_form::from_str(request.query_string()).unwrap_or_default();
-    let errors: Vec<_> = parameters.into_iter().filter_map(|(name, value)| parameter_fault(promise, name, &value)).collect();
+    let errors: Vec<_> =
+        parameters.into_iter().filter_map(|(name, value)| parameter_fault(promise, name, &value)).collect();
     if !errors.is_empty() {
         return Err(domain::Error::Invalid { errors }.into());
     }

@@ -122,7 +122,13 @@ fn means_null(schema: &Value) -> bool {
 fn body(found: &Found, schemas: &mut Schemas) -> Option<Value> {
     let (schema, presence) = found.facts.iter().find_map(|fact| match fact {
         Fact::Body(schema, presence) => Some((*schema, *presence)),
-        Fact::Authenticated | Fact::Path { .. } | Fact::Query(_) | Fact::Header { .. } | Fact::IfMatch | Fact::Once | Fact::Answer(_) => None,
+        Fact::Authenticated
+        | Fact::Path { .. }
+        | Fact::Query(_)
+        | Fact::Header { .. }
+        | Fact::IfMatch
+        | Fact::Once
+        | Fact::Answer(_) => None,
     })?;
     let media = json!({ "schema": schemas.request(schema) });
     let content = if found.method == "patch" {

@@ -28,7 +28,10 @@ pub(super) fn failures(found: &Found) -> BTreeSet<u16> {
             Fact::Answer(Answer { content: Content::Json(_) | Content::JsonArray(_) | Content::Raw(_), .. }) => {
                 statuses.extend([406]);
             }
-            Fact::Answer(Answer { content: Content::Empty, .. }) | Fact::Query(_) | Fact::Header { .. } | Fact::Once => {}
+            Fact::Answer(Answer { content: Content::Empty, .. })
+            | Fact::Query(_)
+            | Fact::Header { .. }
+            | Fact::Once => {}
         }
     }
     statuses

@@ -19,8 +19,7 @@ const NAME_PATTERN: &str =
 /// A line without control characters.
 const LINE_PATTERN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 /// The spellings of architectures that are told; others of the same are accepted too.
-const ARCHITECTURES: [&str; 8] =
-    ["x86_64", "amd64", "x64", "arm64", "aarch64", "arm64/v8", "riscv64", "riscv64gc"];
+const ARCHITECTURES: [&str; 8] = ["x86_64", "amd64", "x64", "arm64", "aarch64", "arm64/v8", "riscv64", "riscv64gc"];
 
 /// A name.
 pub(crate) fn name(_: &mut SchemaGenerator) -> Schema {

@@ -43,8 +43,8 @@ async fn server_create(
     let once = once_of(&actor, once);
     let done = fleet.server_create(&actor, body.0.parse()?, once).await?;
     let (delivery, server) = (delivery(&done), done.value);
-    let location = format!("/servers/{}", server.id);
-    Ok(Created::at(location, ServerView::from(&server)).revision(server.revision).delivered(delivery))
+    let (location, revision) = (format!("/servers/{}", server.id), server.revision);
+    Ok(Created::at(location, ServerView::from(server)).revision(revision).delivered(delivery))
 }
 
 /// List servers
@@ -58,7 +58,7 @@ async fn server_list(
 ) -> Result<Listed<ServerView>, ApiError> {
     let (filter, sort, page) = query.0.parse()?;
     let servers = fleet.server_list(&actor, filter, sort, page).await?;
-    Ok(Listed(servers.map(|server| ServerView::from(&server))))
+    Ok(Listed(servers.map(ServerView::from)))
 }
 
 /// Look at a server
@@ -71,7 +71,7 @@ async fn server_get(
     id: Id<ServerId>,
 ) -> Result<Versioned<ServerView>, ApiError> {
     let server = fleet.server_get(&actor, id.0).await?;
-    Ok(Versioned::new(server.revision, ServerView::from(&server)))
+    Ok(Versioned::new(server.revision, ServerView::from(server)))
 }
 
 /// Change a server
@@ -86,7 +86,7 @@ async fn server_update(
     body: Body<ServerPatchBody>,
 ) -> Result<Versioned<ServerView>, ApiError> {
     let server = fleet.server_update(&actor, id.0, revision.0, body.0.parse()?).await?;
-    Ok(Versioned::new(server.revision, ServerView::from(&server)))
+    Ok(Versioned::new(server.revision, ServerView::from(server)))
 }
 
 /// Remove a server
@@ -115,7 +115,8 @@ async fn server_cordon(
 ) -> Result<Reply<ServerView>, ApiError> {
     let once = once_of(&actor, once);
     let done = fleet.server_cordon(&actor, id.0, once).await?;
-    Ok(Reply::new(ServerView::from(&done.value)).delivered(delivery(&done)))
+    let delivery = delivery(&done);
+    Ok(Reply::new(ServerView::from(done.value)).delivered(delivery))
 }
 
 /// Uncordon a server
@@ -130,5 +131,6 @@ async fn server_uncordon(
 ) -> Result<Reply<ServerView>, ApiError> {
     let once = once_of(&actor, once);
     let done = fleet.server_uncordon(&actor, id.0, once).await?;
-    Ok(Reply::new(ServerView::from(&done.value)).delivered(delivery(&done)))
+    let delivery = delivery(&done);
+    Ok(Reply::new(ServerView::from(done.value)).delivered(delivery))
 }

@@ -20,8 +20,8 @@ use domain::{
     ids::{TokenId, UserId},
 };
 use dto::{
-    ActorView, LoginRequest, LoginView, SignedOut, TicketView, TokenCreate, TokenCreated, TokenView, UserCreate, UserPatchBody,
-    UserView,
+    ActorView, LoginRequest, LoginView, SignedOut, TicketView, TokenCreate, TokenCreated, TokenView, UserCreate,
+    UserPatchBody, UserView,
 };
 use paperclip::actix::{
     api_v2_operation,
@@ -75,11 +75,8 @@ async fn auth_login(
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
     let login = sessions.auth_login(&name, Secret::from(password), &source, request_id).await?;
     let secret = login.secret.expose().to_owned();
-    let (cookie, token) = if cookie.unwrap_or(true) {
-        (Some(session_cookie(secret, **transport)), None)
-    } else {
-        (None, Some(secret))
-    };
+    let (cookie, token) =
+        if cookie.unwrap_or(true) { (Some(session_cookie(secret, **transport)), None) } else { (None, Some(secret)) };
     Ok(WithCookie::new(LoginView::new(&login, token), cookie))
 }
 
@@ -142,7 +139,11 @@ async fn token_create(
 ///
 /// Newest first, without their secrets.
 #[api_v2_operation(tags("identity"), operation_id = "token_list")]
-async fn token_list(actor: Actor, tokens: Data<TokenService>, query: Query<Paging>) -> Result<Listed<TokenView>, ApiError> {
+async fn token_list(
+    actor: Actor,
+    tokens: Data<TokenService>,
+    query: Query<Paging>,
+) -> Result<Listed<TokenView>, ApiError> {
     let found = tokens.token_list(&actor, query.0.parse("-id")?).await?;
     Ok(Listed(found.map(|token| TokenView::from(&token))))
 }

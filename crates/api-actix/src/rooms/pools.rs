@@ -18,14 +18,12 @@ use paperclip::actix::{
 
 /// This room's routes.
 pub fn routes(config: &mut ServiceConfig<'_>) {
-    config
-        .service(web::resource("/pools").route(web::get().to(pool_list)).route(web::post().to(pool_create)))
-        .service(
-            web::resource("/pools/{id}")
-                .route(web::get().to(pool_get))
-                .route(web::patch().to(pool_update))
-                .route(web::delete().to(pool_delete)),
-        );
+    config.service(web::resource("/pools").route(web::get().to(pool_list)).route(web::post().to(pool_create))).service(
+        web::resource("/pools/{id}")
+            .route(web::get().to(pool_get))
+            .route(web::patch().to(pool_update))
+            .route(web::delete().to(pool_delete)),
+    );
 }
 
 /// Make a pool

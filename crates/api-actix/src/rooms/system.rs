@@ -20,8 +20,8 @@ use domain::{
 };
 pub use events::{Changes, Stopping};
 use events::{EventMedia, LastEventId, Watcher};
-pub use metrics::{Metrics, measure};
 use metrics::MetricsMedia;
+pub use metrics::{Metrics, measure};
 use paperclip::actix::{
     api_v2_operation,
     web::{self, ServiceConfig},

@@ -110,8 +110,7 @@ impl SessionService {
         self.count_try([(&by_name, FREE_PER_NAME), (&by_source, FREE_PER_SOURCE)])?;
         let found = self.find_proven(name, password).await;
         self.settle_try(&by_name, &by_source, &found);
-        let user =
-            found?.ok_or_else(|| Error::Unauthenticated { reason: "wrong user name or password".to_owned() })?;
+        let user = found?.ok_or_else(|| Error::Unauthenticated { reason: "wrong user name or password".to_owned() })?;
         self.begin(user, self.clock.now(), request_id).await
     }
 

@@ -1,6 +1,6 @@
 use super::{
     actor::{Actor, Principal},
-    model::{NewUser, Role, Secret, User, UserPatch},
+    model::{NewUser, Role, Scopes, Secret, User, UserPatch},
     permissions::Operation,
     ports::{PasswordHasher, Users},
 };
@@ -47,6 +47,7 @@ impl UserService {
         once: Option<Once>,
     ) -> Result<Done<User>> {
         actor.authorize(Operation::UserCreate)?;
+        authorize_everywhere(actor)?;
         check_password(&password)?;
         let password_hash = self.hasher.hash(password).await?;
         let now = self.clock.now();
@@ -86,6 +87,7 @@ impl UserService {
         patch: UserPatch,
     ) -> Result<User> {
         actor.authorize(Operation::UserUpdate)?;
+        authorize_everywhere(actor)?;
         let before = self.users.get(id).await?;
         at_revision("user", before.id, before.revision, revision)?;
         let demoted = patch.role.is_some_and(|role| role != Role::Admin) || patch.disabled == Some(true);
@@ -126,6 +128,15 @@ impl UserService {
         let entry = AuditEntry::new(actor, Operation::UserDelete.action(), self.clock.now()).deleted(&user);
         self.users.delete(user, entry.into()).await.map(|done| done.value)
     }
+}
+
+/// A session opens every room, so whoever can make one for somebody must have every room themselves.
+fn authorize_everywhere(actor: &Actor) -> Result<()> {
+    if actor.scopes.cover(&Scopes::all()) {
+        return Ok(());
+    }
+    let reason = "a token that is limited to some scopes cannot make or change users, whose sessions open every scope";
+    Err(Error::Forbidden { reason: reason.to_owned() })
 }
 
 fn is_self(actor: &Actor, id: UserId) -> bool {
@@ -174,6 +185,19 @@ mod tests {
 
     fn disabled() -> UserPatch {
         UserPatch { disabled: Some(true), ..UserPatch::default() }
+    }
+
+    #[tokio::test]
+    async fn a_scoped_token_makes_no_users_whose_sessions_open_more() {
+        let (memory, users) = start();
+        let scopes = Scopes::only([crate::identity::Room::Identity]);
+        let actor = Actor { scopes, ..Actor::system("test") };
+        let made = users.user_create(&actor, name("carol"), Role::Viewer, secret("carol-password"), None).await;
+        assert!(matches!(made, Err(Error::Forbidden { .. })), "{made:?}");
+        let password = UserPatch { password: Some(secret("another-password")), ..UserPatch::default() };
+        let changed = users.user_update(&actor, BOB, None, password).await;
+        assert!(matches!(changed, Err(Error::Forbidden { .. })), "{changed:?}");
+        drop(memory);
     }
 
     #[tokio::test]

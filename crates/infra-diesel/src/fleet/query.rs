@@ -106,6 +106,7 @@ fn page_rows(
 
 fn number_key(after: Option<&Cursor>) -> Result<Option<(i64, i64)>, Failure> {
     let read = |cursor: &Cursor| cursor.key.parse().map(|key| (key, cursor.id));
-    let wrong = |_| Error::invalid("cursor", "is not a cursor of this list; take it from the Link header of the page before");
+    let wrong =
+        |_| Error::invalid("cursor", "is not a cursor of this list; take it from the Link header of the page before");
     after.map(read).transpose().map_err(|error: std::num::ParseIntError| wrong(error).into())
 }

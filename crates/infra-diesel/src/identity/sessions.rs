@@ -139,8 +139,10 @@ impl Sessions for DieselSessions {
     async fn sweep(&self, now: Timestamp) -> Result<usize> {
         self.database
             .write_silently(move |connection| {
-                let ended = diesel::delete(sessions::table.filter(sessions::expires_at_us.le(to_us(now)))).execute(connection)?;
-                let expired = diesel::delete(tickets::table.filter(tickets::expires_at_us.le(to_us(now)))).execute(connection)?;
+                let ended = diesel::delete(sessions::table.filter(sessions::expires_at_us.le(to_us(now))))
+                    .execute(connection)?;
+                let expired =
+                    diesel::delete(tickets::table.filter(tickets::expires_at_us.le(to_us(now)))).execute(connection)?;
                 Ok(ended + expired + idempotency::sweep(connection, now)?)
             })
             .await

@@ -125,8 +125,7 @@ impl Users for DieselUsers {
                 if let Some(after) = &page.after {
                     query = query.filter(users::id.lt(after.id));
                 }
-                let rows: Vec<Row> =
-                    query.order(users::id.desc()).limit(i64::from(page.limit) + 1).load(connection)?;
+                let rows: Vec<Row> = query.order(users::id.desc()).limit(i64::from(page.limit) + 1).load(connection)?;
                 let users = rows.into_iter().map(User::try_from).collect::<Result<Vec<_>, _>>()?;
                 Ok(Page::cut(users, page.limit, total, |user| Cursor {
                     sort: "-id".to_owned(),

@@ -1,12 +1,11 @@
 //! Every table with its columns, in the order in which they can be filled: what is referred to comes first.
 
-use crate::{
-    connection::AnyConnection,
-    failure::Failure,
-    schema,
-    values::corrupt,
+use crate::{connection::AnyConnection, failure::Failure, schema, values::corrupt};
+use diesel::{
+    connection::{DefaultLoadingMode, SimpleConnection},
+    pg::PgRowByRowLoadingMode,
+    prelude::*,
 };
-use diesel::{connection::{DefaultLoadingMode, SimpleConnection}, pg::PgRowByRowLoadingMode, prelude::*};
 
 /// Tables whose ids the database counts up.
 const COUNTED: [&str; 5] = ["pools", "servers", "users", "tokens", "sessions"];
@@ -219,7 +218,11 @@ mod tests {
         let url = DatabaseUrl::Sqlite(directory.path().join("starlink.db"));
         let columns = "SELECT t.name || '.' || c.name AS name FROM sqlite_master t, pragma_table_info(t.name) c
             WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name NOT LIKE '\\_\\_diesel%' ESCAPE '\\'";
-        check_complete(&url, columns, "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'");
+        check_complete(
+            &url,
+            columns,
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'",
+        );
     }
 
     #[test]

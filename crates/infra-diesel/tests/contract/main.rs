@@ -1,6 +1,8 @@
 //! What the ports promise, held by both databases: every test runs on `SQLite` and on `PostgreSQL`, each time on a
 //! database of its own.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has done its work")]
+
 mod audit;
 mod concurrency;
 mod idempotency;

@@ -180,7 +180,9 @@ async fn of_racing_updates_one_wins(store: Store) {
     }));
     let (won, lost): (Vec<_>, Vec<_>) = outcomes.await.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 19));
-    lost.into_iter().for_each(|outcome| check_stale(outcome, 2));
+    for outcome in lost {
+        check_stale(outcome, 2);
+    }
     assert_eq!(store.servers.get(server.id).await.unwrap(), won.into_iter().next().unwrap().unwrap().value);
     store.check_log(&["server.create", "server.update"]).await;
 }
@@ -270,8 +272,8 @@ async fn pages_neither_repeat_nor_skip_in_any_order(store: Store) {
         let n = count.get();
         count.set(n + 1);
         // Names and sizes on both sides of every cursor, with ties.
-        let (side, size) = (["a", "m", "z"][n % 3], i64::try_from(n % 4).unwrap());
-        let new = NewServer { capacity: resources(size), ..new_server(&format!("{side}-{n}")) };
+        let (letter, size) = (["a", "m", "z"][n % 3], i64::try_from(n % 4).unwrap());
+        let new = NewServer { capacity: resources(size), ..new_server(&format!("{letter}-{n}")) };
         store.servers.create(new, change("server.create")).await.unwrap();
     };
     for _ in 0..8 {
@@ -284,9 +286,9 @@ async fn pages_neither_repeat_nor_skip_in_any_order(store: Store) {
             let there = list(PageRequest { limit: 1000, after: None }).await.unwrap();
             assert_eq!(there.total, i64::try_from(count.get()).unwrap());
             check_order(&there.items, sort);
-            let last = count.get() + 6;
+            let enough = count.get() + 6;
             let meanwhile = || async {
-                if count.get() < last {
+                if count.get() < enough {
                     insert().await;
                 }
             };

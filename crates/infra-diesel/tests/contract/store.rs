@@ -317,10 +317,16 @@ pub(crate) fn check_conflict<T: Debug>(outcome: Result<T>, expected: &str) -> St
 
 #[track_caller]
 pub(crate) fn check_not_found<T: Debug>(outcome: Result<T>) {
-    assert!(matches!(outcome, Err(Error::NotFound { .. })), "{outcome:?}");
+    match outcome {
+        Err(Error::NotFound { .. }) => {}
+        other => panic!("expected that there is none: {other:?}"),
+    }
 }
 
 #[track_caller]
 pub(crate) fn check_stale<T: Debug>(outcome: Result<T>, now_at: i64) {
-    assert!(matches!(outcome, Err(Error::Stale { current, .. }) if current == now_at), "{outcome:?}");
+    match outcome {
+        Err(Error::Stale { current, .. }) if current == now_at => {}
+        other => panic!("expected a stale revision, now at {now_at}: {other:?}"),
+    }
 }

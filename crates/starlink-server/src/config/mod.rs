@@ -9,9 +9,9 @@ mod settings;
 mod values;
 
 pub use error::{ConfigError, Problem, Source};
+pub use infra_diesel::DatabaseUrl;
 pub use layers::SettingFlags;
 pub use settings::{Fallback, Kind, Setting};
-pub use infra_diesel::DatabaseUrl;
 pub use values::LogFormat;
 
 use layers::{Environment, Layer, file_of, parse_file};

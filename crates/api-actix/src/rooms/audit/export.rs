@@ -1,11 +1,7 @@
 //! Streams the audit log, a thousand rows at a time, up to the head that it had at the beginning.
 
 use super::dto::{AuditRowView, ExportFormat};
-use crate::{
-    openapi::facts::AnswerHeader,
-    reply::Media,
-    spreadsheet::cell,
-};
+use crate::{openapi::facts::AnswerHeader, reply::Media, spreadsheet::cell};
 use actix_web::web::Bytes;
 use domain::{
     Error, Result,
@@ -25,7 +21,17 @@ impl Media for ExportMedia {
 }
 
 const COLUMNS: [&str; 12] = [
-    "seq", "created_at", "actor", "on_behalf_of", "action", "target", "outcome", "before", "after", "message", "request_id",
+    "seq",
+    "created_at",
+    "actor",
+    "on_behalf_of",
+    "action",
+    "target",
+    "outcome",
+    "before",
+    "after",
+    "message",
+    "request_id",
     "hash",
 ];
 

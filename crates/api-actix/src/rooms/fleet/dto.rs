@@ -196,11 +196,15 @@ impl ServerPatchBody {
         let mut checks = Checks::default();
         let patch = ServerPatch {
             name: dto::replaced_name(&mut checks, self.name),
-            architecture: dto::replaced(&mut checks, "architecture", self.architecture, |text| Architecture::parse(&text)),
+            architecture: dto::replaced(&mut checks, "architecture", self.architecture, |text| {
+                Architecture::parse(&text)
+            }),
             status: dto::replaced(&mut checks, "status", self.status, |status| Ok(status.into())),
             total_cpu_millis: dto::replaced(&mut checks, "total_cpu", self.total_cpu, cpu_total),
             total_memory_mib: dto::replaced(&mut checks, "total_memory", self.total_memory, memory_total),
-            total_storage_mib: dto::replaced(&mut checks, "total_storage", self.total_storage, |gib| mib(gib, Rounding::Down)),
+            total_storage_mib: dto::replaced(&mut checks, "total_storage", self.total_storage, |gib| {
+                mib(gib, Rounding::Down)
+            }),
             total_gpus: dto::replaced(&mut checks, "total_gpu", self.total_gpu, dto::gpu_count),
             gpu_model: dto::patched_line(&mut checks, "gpu_model", self.gpu_model),
             location: dto::patched_line(&mut checks, "location", self.location),
@@ -327,10 +331,11 @@ pub(super) struct ServerView {
     updated_at: Timestamp,
 }
 
-impl From<&Server> for ServerView {
-    fn from(server: &Server) -> Self {
+impl From<Server> for ServerView {
+    fn from(server: Server) -> Self {
         let (total, reserved, available) = (server.capacity, server.reserved, server.available());
-        let inventory = &server.inventory;
+        let schedulable = server.schedulable();
+        let inventory = server.inventory;
         Self {
             id: server.id.0,
             name: server.name.as_str().to_owned(),
@@ -348,19 +353,19 @@ impl From<&Server> for ServerView {
             available_memory: gib(available.memory_mib),
             available_storage: gib(available.storage_mib),
             available_gpu: available.gpus,
-            gpu_model: server.gpu_model.clone(),
-            location: server.location.clone(),
-            cluster: server.cluster.clone(),
-            zone: server.zone.clone(),
+            gpu_model: server.gpu_model,
+            location: server.location,
+            cluster: server.cluster,
+            zone: server.zone,
             pool_id: server.pool_id.map(|pool| pool.0),
-            tags: dto::shown(&server.tags),
+            tags: server.tags.into_map(),
             cordoned: server.cordoned,
-            schedulable: server.schedulable(),
+            schedulable,
             emulated_architectures: inventory.emulated_architectures.iter().map(|a| a.as_str()).collect(),
             drivers: inventory.drivers.iter().map(|driver| driver_word(*driver)).collect(),
-            os: inventory.os.clone(),
-            kernel: inventory.kernel.clone(),
-            agent_version: inventory.agent_version.clone(),
+            os: inventory.os,
+            kernel: inventory.kernel,
+            agent_version: inventory.agent_version,
             last_seen_at: inventory.last_seen_at,
             revision: server.revision,
             created_at: server.created_at,

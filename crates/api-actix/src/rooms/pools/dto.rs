@@ -8,8 +8,8 @@ use domain::{
     page::PageRequest,
     patch::Patch,
     pools::{
-        NewPool, PoolFilter, PoolPatch, PoolStrategy, PoolSummary, PoolType, Quotas, QuotasPatch, Watermark, Watermarks,
-        WatermarksPatch,
+        NewPool, PoolFilter, PoolPatch, PoolStrategy, PoolSummary, PoolType, Quotas, QuotasPatch, Watermark,
+        Watermarks, WatermarksPatch,
     },
     text::{self, Name, Tags},
     units::{Rounding, cores, cpu_millis, gib, mib},

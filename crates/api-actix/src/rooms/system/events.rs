@@ -64,11 +64,14 @@ impl FromRequest for LastEventId {
 impl Apiv2Schema for LastEventId {}
 impl OperationModifier for LastEventId {
     fn update_parameter(operation: &mut DefaultOperationRaw) {
-        facts::note(operation, Fact::Header {
-            name: "Last-Event-ID",
-            description: "The id of the last event that was seen; the stream goes on after it.",
-            schema: json!({ "type": "integer", "format": "int64", "minimum": 0 }),
-        });
+        facts::note(
+            operation,
+            Fact::Header {
+                name: "Last-Event-ID",
+                description: "The id of the last event that was seen; the stream goes on after it.",
+                schema: json!({ "type": "integer", "format": "int64", "minimum": 0 }),
+            },
+        );
     }
 }
 
@@ -138,8 +141,11 @@ impl Reader {
             }
             if let Some(last) = rows.last() {
                 self.after = last.seq;
-                let events: Vec<u8> =
-                    rows.iter().filter_map(|row| event_of(row, &self.watcher.actor)).flat_map(|event| written(&event)).collect();
+                let events: Vec<u8> = rows
+                    .iter()
+                    .filter_map(|row| event_of(row, &self.watcher.actor))
+                    .flat_map(|event| written(&event))
+                    .collect();
                 if events.is_empty() {
                     continue;
                 }
