@@ -91,7 +91,8 @@ async fn every_filter_finds_its_rows(backend: Backend) {
     let (to, both) = (format!("to={middle}"), format!("from={middle}&to={middle}"));
     let at = |text: &Value| text.as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     let moment = at(&all[3]["created_at"]);
-    let cases: [(&str, &dyn Fn(&Value) -> bool); 12] = [
+    type Check<'a> = &'a dyn Fn(&Value) -> bool;
+    let cases: [(&str, Check); 12] = [
         ("actor=token:viewer", &|row: &Value| row["actor"] == "token:viewer"),
         ("actor=token:view", &|_: &Value| false),
         ("action=server.create", &|row: &Value| row["action"] == "server.create"),

@@ -28,7 +28,11 @@ pub struct Answer {
 impl Answer {
     /// The answer itself if it has this status; otherwise the test fails and shows it.
     #[track_caller]
-    #[expect(clippy::must_use_candidate, reason = "often the status is all that a test wants")]
+    #[expect(
+        clippy::return_self_not_must_use,
+        clippy::must_use_candidate,
+        reason = "often the status is all that a test wants"
+    )]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text);
         self
@@ -100,7 +104,6 @@ impl Client {
     }
 
     /// A request to be completed by the test.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.token {

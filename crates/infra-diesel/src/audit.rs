@@ -68,9 +68,13 @@ impl From<Row> for StoredRow {
     }
 }
 
-/// Numbers, seals and inserts the entries after the head, which stays locked until the transaction ends.
-pub(crate) fn append(connection: &mut AnyConnection, seal: &Seal, entries: &[AuditEntry]) -> Result<Head, Failure> {
-    let mut head = lock_head(connection)?;
+/// Numbers, seals and inserts the entries after `head`, which is as [`lock_head`] gave it in this transaction.
+pub(crate) fn append(
+    connection: &mut AnyConnection,
+    seal: &Seal,
+    mut head: Head,
+    entries: &[AuditEntry],
+) -> Result<Head, Failure> {
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
         let row = seal.row(&head, entry);

@@ -102,7 +102,7 @@ fn with_timeouts(url: &str) -> String {
     for (key, value) in [("connect_timeout", "5"), ("tcp_user_timeout", "10000"), ("application_name", "starlink")] {
         if !url.contains(key) {
             url.push(if url.contains('?') { '&' } else { '?' });
-            url.push_str(&format!("{key}={value}"));
+            url.extend([key, "=", value]);
         }
     }
     url

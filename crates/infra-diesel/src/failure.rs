@@ -102,13 +102,13 @@ impl From<Failure> for Error {
 
 fn classify(error: &DieselError) -> Kind {
     match error {
-        DieselError::DatabaseError(kind, info) => classify_kind(kind, info.message()),
+        DieselError::DatabaseError(kind, info) => classify_kind(*kind, info.message()),
         DieselError::BrokenTransactionManager => Kind::Gone,
         _ => Kind::Fault,
     }
 }
 
-fn classify_kind(kind: &DatabaseErrorKind, message: &str) -> Kind {
+fn classify_kind(kind: DatabaseErrorKind, message: &str) -> Kind {
     match kind {
         DatabaseErrorKind::UniqueViolation => Kind::Unique,
         DatabaseErrorKind::ForeignKeyViolation => Kind::Reference,

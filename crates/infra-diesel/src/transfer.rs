@@ -6,7 +6,7 @@
 mod tables;
 
 use crate::{
-    audit::append,
+    audit::{append, lock_head},
     connection::{AnyConnection, Purpose, connect},
     failure::Failure,
     migrate::{SchemaState, migrate, schema_state},
@@ -95,13 +95,13 @@ fn write_backup(from: &DatabaseUrl, part: &Path) -> Result<CopyReport> {
 ///
 /// # Errors
 /// [`Error::Conflict`] if the file is no backup or newer than this version; then nothing was changed.
-pub fn restore(file: &Path, to: &DatabaseUrl, seal: &Seal, entry: AuditEntry) -> Result<(CopyReport, Head)> {
+pub fn restore(file: &Path, to: &DatabaseUrl, seal: &Seal, entry: &AuditEntry) -> Result<(CopyReport, Head)> {
     if !file.is_file() {
         return Err(Error::NotFound { what: format!("backup {}", file.display()) });
     }
     // The backup itself stays as it is, also where it is from an older version and has to be migrated.
     let work = tempfile(file)?;
-    let outcome = restore_from(&work, to, seal, &entry);
+    let outcome = restore_from(&work, to, seal, entry);
     remove_database(&work);
     outcome
 }
@@ -119,7 +119,8 @@ fn restore_from(work: &Path, to: &DatabaseUrl, seal: &Seal, entry: &AuditEntry) 
     let (mut source, mut target) = (open(&from, Purpose::Read)?, open(to, Purpose::Write)?);
     check_integrity(&mut source, work)?;
     let (report, head) = transfer_with(&mut source, &mut target, tables::clear, |target| {
-        append(target, seal, std::slice::from_ref(entry))
+        let head = lock_head(target)?;
+        append(target, seal, head, std::slice::from_ref(entry))
     })?;
     Ok((report, head))
 }
@@ -164,7 +165,7 @@ fn transfer_with<T>(
 pub(crate) fn save_before_migration(path: &Path, backups: &Path, version: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(backups).map_err(|error| storage(backups, error))?;
     let stem = format!("before-{version}");
-    let free = (1..).map(|n| backups.join(format!("{stem}-{n}.db"))).find(|path| !path.exists());
+    let free = (1..=u32::MAX).map(|n| backups.join(format!("{stem}-{n}.db"))).find(|path| !path.exists());
     let file = free.ok_or_else(|| Error::internal("no free name for a backup"))?;
     let part = part_of(&file);
     let _ = std::fs::remove_file(&part);

@@ -184,7 +184,7 @@ fn transact(
     begin(connection)?;
     // Writers of other processes wait here, before they hold anything that another could wait for: no deadlocks, and
     // whatever a command reads is what the one before it left, be it a name, a revision or an idempotency key.
-    lock_head(connection)?;
+    let head = lock_head(connection)?;
     let mut entries = Vec::with_capacity(batch.len());
     // A command's savepoint is given up in the round trip that sets the next one; COMMIT gives up the last.
     let mut set_savepoint = "SAVEPOINT command";
@@ -202,7 +202,7 @@ fn transact(
     }
     let written = match entries.last() {
         Some(last) => {
-            let (at, head) = (last.created_at, append(connection, seal, &entries)?);
+            let (at, head) = (last.created_at, append(connection, seal, head, &entries)?);
             Some(HeadMark { at, kind: MarkKind::Head, head })
         }
         None => None,

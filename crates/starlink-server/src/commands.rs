@@ -80,7 +80,7 @@ pub async fn restore(config: &Config, file: &Path, out: &mut dyn Write) -> Resul
     let at = machine.clock.now();
     let entry = AuditEntry::new(&Actor::system("cli"), "database.restore", at)
         .because(format!("the database was replaced by the backup {}", file.display()));
-    let (report, head) = infra_diesel::restore(file, &site.url, &site.seal, entry)?;
+    let (report, head) = infra_diesel::restore(file, &site.url, &site.seal, &entry)?;
     // Noted with the time after it, so that nothing which was replaced can seem to be newer.
     site.heads.append(HeadMark { at: machine.clock.now(), kind: MarkKind::Restore, head }).await?;
     tell(&report, out)?;

@@ -168,9 +168,10 @@ fn greet(config: &Config, address: SocketAddr, token: Option<&std::path::Path>) 
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     tracing::info!("API:   {scheme}://{address}/");
     tracing::info!("docs:  {scheme}://{address}/docs");
-    match token {
-        Some(file) => tracing::info!("token: {} (an admin's; keep it secret)", file.display()),
-        None => tracing::info!("token: make one with `starlink-server token create --name NAME --role admin`"),
+    if let Some(file) = token {
+        tracing::info!("token: {} (an admin's; keep it secret)", file.display());
+    } else {
+        tracing::info!("token: make one with `starlink-server token create --name NAME --role admin`");
     }
     tracing::info!("listening on {address}");
 }
