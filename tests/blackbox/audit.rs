@@ -81,6 +81,9 @@ async fn populate(admin: &Client) {
     admin.delete("/pools/1").await.expect(204);
 }
 
+/// Whether a row is one that a filter asks for.
+type Check<'a> = &'a dyn Fn(&Value) -> bool;
+
 async fn every_filter_finds_its_rows(backend: Backend) {
     let server = server(backend);
     let admin = server.admin();
@@ -91,7 +94,6 @@ async fn every_filter_finds_its_rows(backend: Backend) {
     let (to, both) = (format!("to={middle}"), format!("from={middle}&to={middle}"));
     let at = |text: &Value| text.as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     let moment = at(&all[3]["created_at"]);
-    type Check<'a> = &'a dyn Fn(&Value) -> bool;
     let cases: [(&str, Check); 12] = [
         ("actor=token:viewer", &|row: &Value| row["actor"] == "token:viewer"),
         ("actor=token:view", &|_: &Value| false),
