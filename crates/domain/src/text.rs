@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The longest [`Name`] and [`Label`], in characters.
+/// The longest [`Name`], in characters.
 pub const MAX_NAME: usize = 128;
 /// The longest value of a tag, in characters.
 pub const MAX_TAG_VALUE: usize = 255;

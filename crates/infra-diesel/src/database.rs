@@ -66,7 +66,7 @@ impl r2d2::HandleError<Failure> for Quiet {
 }
 
 impl Database {
-    /// Opens the database, whose schema must be current already (see [`crate::migrate`]).
+    /// Opens the database, whose schema must be current already (see [`crate::migrate()`]).
     ///
     /// # Errors
     /// If its threads cannot be started. A database that does not answer shows when it is used.

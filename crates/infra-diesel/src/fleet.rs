@@ -4,7 +4,7 @@ mod query;
 mod rows;
 
 use crate::{
-    connection::{AnyConnection, each},
+    connection::AnyConnection,
     database::Database,
     failure::{Failure, Kind},
     schema::{pools, server_tags, servers},
@@ -20,7 +20,7 @@ use domain::{
     ids::{PoolId, ServerId},
     page::{Page, PageRequest},
 };
-use rows::{Columns, Row, TagRow};
+use rows::{Columns, Row, TagArrays, TagRow};
 
 fn name_taken(server: &Server) -> impl FnOnce() -> Error {
     let name = server.name.clone();
@@ -56,11 +56,18 @@ fn check_pool(connection: &mut AnyConnection, pool: PoolId) -> Result<(), Failur
 }
 
 fn write_tags(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure> {
-    let rows: Vec<TagRow<'_>> = TagRow::of(server).collect();
-    if rows.is_empty() {
-        return Ok(());
+    match connection {
+        AnyConnection::Postgresql(c) if server.tags.iter().next().is_some() => {
+            TagArrays::of(server).execute(c)?;
+        }
+        AnyConnection::Postgresql(_) => {}
+        // There is no network in between: a prepared statement per tag is cheaper than a new one for all of them.
+        AnyConnection::Sqlite(c) => {
+            for row in TagRow::of(server) {
+                diesel::insert_into(server_tags::table).values(row).execute(c)?;
+            }
+        }
     }
-    each!(connection, c => diesel::insert_into(server_tags::table).values(&rows).execute(c))?;
     Ok(())
 }
 

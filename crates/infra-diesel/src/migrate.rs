@@ -94,7 +94,7 @@ where
 /// Compares without changing anything.
 ///
 /// # Errors
-/// As [`migrate`].
+/// As [`migrate()`].
 pub fn schema_state(url: &DatabaseUrl) -> Result<SchemaState> {
     if url.sqlite_path().is_some_and(|path| !path.exists()) {
         return Ok(SchemaState::Empty);

@@ -1,8 +1,9 @@
 //! The one writer of this process: waiting commands share a durable transaction.
 //!
-//! A durable commit costs milliseconds however little it writes, so the writer takes everything that waits, runs each
-//! command in a savepoint of its own, appends all audit rows last, commits once, and only then answers anybody.
-//! Commands are run again from the start where the database asks for it, so they MUST be repeatable.
+//! A durable commit costs milliseconds however little it writes, so the writer takes everything that waits, runs one
+//! command after the other, appends all audit rows last, commits once, and only then answers anybody. If a command
+//! fails, all of the batch are run again, now each in a savepoint of its own, so that only what failed is undone.
+//! Commands are also run again where the database asks for it, so they MUST be repeatable.
 
 use crate::{
     audit::{append, lock_head},
@@ -113,14 +114,22 @@ impl Writer {
         self.commit(batch).map_err(Attempt::into_failure)
     }
 
-    /// One attempt; leaves no transaction open.
+    /// One attempt; where a command fails, a second one that keeps the others apart from it.
     fn commit(&mut self, batch: &mut [Box<dyn Command>]) -> Result<(), Attempt> {
+        match self.commit_once(batch, Apart::Never) {
+            Err(Attempt::Spoilt(_)) => self.commit_once(batch, Apart::Each),
+            outcome => outcome,
+        }
+    }
+
+    /// Leaves no transaction open.
+    fn commit_once(&mut self, batch: &mut [Box<dyn Command>], apart: Apart) -> Result<(), Attempt> {
         let place = Place::of(&self.url);
         let mut connection = match self.connection.take() {
             Some((connection, opened)) if opened == place => connection,
             _ => connect(&self.url, Purpose::Write).map_err(Attempt::Repeatable)?,
         };
-        let outcome = transact(&mut connection, &self.seal, batch);
+        let outcome = transact(&mut connection, &self.seal, batch, apart);
         match &outcome {
             Ok(written) => {
                 self.connection = Some((connection, place));
@@ -141,10 +150,21 @@ fn repeats(kind: Option<Kind>) -> bool {
     matches!(kind, Some(Kind::Retry | Kind::Gone))
 }
 
+/// Whether a command of a batch can be undone alone. That takes two round trips for each, and commands rarely fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Apart {
+    /// None can.
+    Never,
+    /// Each is in a savepoint of its own.
+    Each,
+}
+
 /// Why an attempt failed, and whether the database may have kept it all the same.
 enum Attempt {
     /// Nothing was committed.
     Repeatable(Failure),
+    /// A command failed that could not be undone alone; nothing was committed.
+    Spoilt(Failure),
     /// The connection was lost while committing: nobody knows.
     Unknown(Failure),
 }
@@ -152,7 +172,7 @@ enum Attempt {
 impl Attempt {
     fn into_failure(self) -> Failure {
         match self {
-            Self::Repeatable(failure) => failure,
+            Self::Repeatable(failure) | Self::Spoilt(failure) => failure,
             Self::Unknown(failure) => Error::unavailable(
                 "the database went away while it was committing, so the change may or may not have been made; \
                  read the state again, or repeat the request with the same Idempotency-Key",
@@ -180,25 +200,29 @@ fn transact(
     connection: &mut AnyConnection,
     seal: &Seal,
     batch: &mut [Box<dyn Command>],
+    apart: Apart,
 ) -> Result<Option<HeadMark>, Attempt> {
     begin(connection)?;
     // Writers of other processes wait here, before they hold anything that another could wait for: no deadlocks, and
     // whatever a command reads is what the one before it left, be it a name, a revision or an idempotency key.
     let head = lock_head(connection)?;
     let mut entries = Vec::with_capacity(batch.len());
-    // A command's savepoint is given up in the round trip that sets the next one; COMMIT gives up the last.
-    let mut set_savepoint = "SAVEPOINT command";
     for command in &mut *batch {
-        connection.batch_execute(set_savepoint)?;
+        if apart == Apart::Each {
+            connection.batch_execute("SAVEPOINT command")?;
+        }
         match command.run(connection) {
             Ok(entry) => entries.extend(entry),
             Err(failure) if failure.is_fatal() => return Err(failure.into()),
+            Err(failure) if apart == Apart::Never => return Err(Attempt::Spoilt(failure)),
             Err(failure) => {
                 command.fail(failure.into());
                 connection.batch_execute("ROLLBACK TO SAVEPOINT command")?;
             }
         }
-        set_savepoint = "RELEASE SAVEPOINT command; SAVEPOINT command";
+        if apart == Apart::Each {
+            connection.batch_execute("RELEASE SAVEPOINT command")?;
+        }
     }
     let written = match entries.last() {
         Some(last) => {

@@ -96,7 +96,7 @@ impl Site {
     /// Brings the schema up to date; a file with data in it is saved before.
     ///
     /// # Errors
-    /// As [`migrate`].
+    /// As [`migrate()`].
     pub fn migrate(&self) -> Result<MigrationReport, StartError> {
         Ok(migrate(&self.url, &self.backups())?)
     }
