@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod health;
 pub mod identity;
 pub mod ids;
+pub mod lease;
 pub mod page;
 pub mod patch;
 pub mod pools;

@@ -148,6 +148,14 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    leases (job) {
+        job -> Text,
+        holder -> Text,
+        expires_at_us -> BigInt,
+    }
+}
+
 diesel::joinable!(servers -> pools (pool_id));
 diesel::joinable!(server_tags -> servers (server_id));
 diesel::joinable!(sessions -> users (user_id));

@@ -12,11 +12,12 @@ use domain::{
     entropy::Entropy,
     fleet::ServerService,
     identity::{SessionPorts, SessionService, TokenService, UserService},
+    lease::Leases,
     pools::PoolService,
 };
 use infra_diesel::{
-    Database, DatabaseOptions, DatabaseUrl, DieselAuditLog, DieselPools, DieselServers, DieselSessions, DieselTokens,
-    DieselUsers, MigrationReport, migrate,
+    Database, DatabaseOptions, DatabaseUrl, DieselAuditLog, DieselLeases, DieselPools, DieselServers, DieselSessions,
+    DieselTokens, DieselUsers, MigrationReport, migrate,
 };
 use std::{path::PathBuf, sync::Arc};
 
@@ -112,6 +113,8 @@ impl Site {
 pub struct Services {
     /// The database.
     pub database: Database,
+    /// Who does which background job.
+    pub leases: Arc<dyn Leases>,
     /// The audit log.
     pub audit: Arc<AuditService>,
     /// Servers.
@@ -147,6 +150,7 @@ impl Services {
         };
         let log = Arc::new(DieselAuditLog::new(database.clone()));
         Ok(Self {
+            leases: Arc::new(DieselLeases::new(database.clone())),
             audit: Arc::new(AuditService::new(log, site.heads.clone(), clock.clone())),
             fleet: Arc::new(ServerService::new(Arc::new(DieselServers::new(database.clone())), clock.clone())),
             pools: Arc::new(PoolService::new(Arc::new(DieselPools::new(database.clone())), clock.clone())),

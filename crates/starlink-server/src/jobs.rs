@@ -1,8 +1,8 @@
 //! Background jobs: each takes no input, looks at the whole state, and may be run at any time and more than once.
 
-use crate::composition::Services;
+use crate::composition::{Machine, Services};
 use chrono::TimeDelta;
-use domain::Result;
+use domain::{Result, digest::hex};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -11,6 +11,9 @@ use tokio::{sync::watch, task::JoinSet};
 pub struct Jobs {
     services: Arc<Services>,
     audit_retention: Option<TimeDelta>,
+    machine: Machine,
+    /// Names this process in leases.
+    holder: Arc<str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,15 @@ impl Job {
         }
     }
 
+    /// Whether it is about what all processes of a database share, so that one of them is enough. The others are about
+    /// what this process alone has in memory, or in its data directory.
+    fn is_shared(self) -> bool {
+        match self {
+            Self::Sweep | Self::AuditPrune => true,
+            Self::HeadNote | Self::RefusalsClose | Self::TokensTouch => false,
+        }
+    }
+
     fn period(self) -> Duration {
         Duration::from_secs(match self {
             Self::RefusalsClose => 15,
@@ -53,9 +65,10 @@ impl Job {
 impl Jobs {
     /// Jobs over these services; `audit_retention_days` of 0 keeps audit rows for ever.
     #[must_use]
-    pub fn new(services: Arc<Services>, audit_retention_days: u32) -> Self {
+    pub fn new(services: Arc<Services>, machine: Machine, audit_retention_days: u32) -> Self {
         let keep = TimeDelta::days(i64::from(audit_retention_days));
-        Self { services, audit_retention: (audit_retention_days > 0).then_some(keep) }
+        let holder = hex(machine.entropy.bytes().get(..8).unwrap_or_default()).into();
+        Self { services, audit_retention: (audit_retention_days > 0).then_some(keep), machine, holder }
     }
 
     /// Runs every job on its timer until the server stops, and then once more what must not be lost.
@@ -89,7 +102,19 @@ impl Jobs {
         }
     }
 
+    /// Whether this process is the one to do the job. A lease outlives a missed turn, so that it is not passed around.
+    async fn is_ours(&self, job: Job) -> Result<bool> {
+        if !job.is_shared() {
+            return Ok(true);
+        }
+        let now = self.machine.clock.now();
+        self.services.leases.hold(job.name(), &self.holder, now, now + 2 * job.period()).await
+    }
+
     async fn once(&self, job: Job) -> Result<()> {
+        if !self.is_ours(job).await? {
+            return Ok(());
+        }
         match job {
             Job::HeadNote => self.services.audit.head_note().await,
             Job::RefusalsClose => self.services.audit.refusals_close(false).await,

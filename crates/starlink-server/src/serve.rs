@@ -77,7 +77,7 @@ impl Server {
         let address = listener.local_addr()?;
         let server = http(config, listener, Front::new(config, &services, api, stop.clone(), &machine))?;
         let handle = server.handle();
-        let jobs = Jobs::new(services.clone(), config.audit_retention_days);
+        let jobs = Jobs::new(services.clone(), machine.clone(), config.audit_retention_days);
         greet(config, address, token.as_deref());
         tokio::spawn(verify(services.clone()));
         Ok(Self {

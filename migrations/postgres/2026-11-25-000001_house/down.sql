@@ -1,3 +1,4 @@
+DROP TABLE leases;
 DROP TABLE audit_checkpoints;
 DROP TABLE audit_head;
 DROP TABLE audit_logs;

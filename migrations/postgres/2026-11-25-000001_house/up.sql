@@ -146,3 +146,10 @@ CREATE TABLE audit_checkpoints (
     created_at_us BIGINT NOT NULL,
     mac TEXT NOT NULL
 );
+
+-- Which process does a background job, and until when.
+CREATE TABLE leases (
+    job TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    holder TEXT NOT NULL,
+    expires_at_us BIGINT NOT NULL
+);

@@ -145,3 +145,10 @@ CREATE TABLE audit_checkpoints (
     created_at_us INTEGER NOT NULL,
     mac TEXT NOT NULL
 ) STRICT;
+
+-- Which process does a background job, and until when.
+CREATE TABLE leases (
+    job TEXT NOT NULL PRIMARY KEY,
+    holder TEXT NOT NULL,
+    expires_at_us INTEGER NOT NULL
+) STRICT;

@@ -126,6 +126,7 @@ tables! {
     idempotency_keys (caller, idempotency_key) {
         caller: String, idempotency_key: String, fingerprint: String, answer: String, created_at_us: i64,
     }
+    leases (job) { job: String, holder: String, expires_at_us: i64 }
     audit_logs (seq) {
         seq: i64, created_at_us: i64, actor: String, action: String, target: Option<String>, outcome: String,
         canonical: String, hash: String,

@@ -6,6 +6,7 @@
 mod audit;
 mod concurrency;
 mod idempotency;
+mod leases;
 mod migrations;
 mod pools;
 mod servers;
