@@ -136,6 +136,9 @@ async fn a_revocation_shows_even_if_whoever_asked_hung_up(store: Store) {
         assert!(asked.elapsed() < Duration::from_secs(10), "the work stands all the same");
         tokio::task::yield_now().await;
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(store.sessions.find_credential("digest-ci").await.unwrap(), None);
+    // Sooner than what is remembered would be forgotten by itself.
+    while store.sessions.find_credential("digest-ci").await.unwrap().is_some() {
+        assert!(asked.elapsed() < Duration::from_secs(2), "it still opens something");
+        tokio::task::yield_now().await;
+    }
 }
