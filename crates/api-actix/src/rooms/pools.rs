@@ -1,6 +1,8 @@
 //! Resource pools over HTTP.
 
 mod dto;
+mod quotas;
+mod watermarks;
 
 use crate::{
     ApiError,

@@ -1,5 +1,9 @@
 //! Pools as they are sent and shown.
 
+use super::{
+    quotas::{QuotasBody, QuotasPatchBody},
+    watermarks::{WatermarksBody, WatermarksPatchBody},
+};
 use crate::{extract::patch, rooms::dto};
 use domain::{
     Error, Result,
@@ -7,12 +11,9 @@ use domain::{
     error::Checks,
     page::PageRequest,
     patch::Patch,
-    pools::{
-        NewPool, PoolFilter, PoolPatch, PoolStrategy, PoolSummary, PoolType, Quotas, QuotasPatch, Watermark,
-        Watermarks, WatermarksPatch,
-    },
+    pools::{NewPool, PoolFilter, PoolPatch, PoolStrategy, PoolSummary, PoolType},
     text::{self, Name, Tags},
-    units::{Rounding, cores, cpu_millis, gib, mib},
+    units::{cores, gib},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,118 +61,6 @@ impl From<Strategy> for PoolStrategy {
         match strategy {
             Strategy::Spread => Self::Spread,
             Strategy::Binpack => Self::Binpack,
-        }
-    }
-}
-
-/// The most that a pool's allocations may hold; a resource without a quota is bounded by its servers alone.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Quotas")]
-pub(super) struct QuotasBody {
-    /// Cores.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    cpu: Option<f64>,
-    /// Memory in GiB.
-    #[schemars(range(min = 0, max = 1_073_741_824))]
-    memory: Option<f64>,
-    /// Storage in GiB.
-    #[schemars(range(min = 0, max = 1_073_741_824))]
-    storage: Option<f64>,
-    /// GPUs.
-    #[schemars(range(min = 0, max = 100_000))]
-    gpu: Option<i64>,
-}
-
-impl QuotasBody {
-    fn parse(self, checks: &mut Checks) -> Quotas {
-        let cpu = |cores| cpu_millis(cores, Rounding::Down);
-        let size = |gib| mib(gib, Rounding::Down);
-        Quotas {
-            cpu_millis: self.cpu.and_then(|cores| checks.take("quotas.cpu", cpu(cores))),
-            memory_mib: self.memory.and_then(|gib| checks.take("quotas.memory", size(gib))),
-            storage_mib: self.storage.and_then(|gib| checks.take("quotas.storage", size(gib))),
-            gpus: self.gpu.and_then(|gpus| checks.take("quotas.gpu", dto::gpu_count(gpus))),
-        }
-    }
-}
-
-impl From<Quotas> for QuotasBody {
-    fn from(quotas: Quotas) -> Self {
-        Self {
-            cpu: quotas.cpu_millis.map(cores),
-            memory: quotas.memory_mib.map(gib),
-            storage: quotas.storage_mib.map(gib),
-            gpu: quotas.gpus,
-        }
-    }
-}
-
-/// The load above which a pool takes no new work, and below which it does again, in percent.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Watermark")]
-pub(super) struct WatermarkBody {
-    /// Above this it takes no new work.
-    #[schemars(range(min = 0, max = 100))]
-    high: f64,
-    /// Below this it does again; the same as `high` if left out.
-    #[schemars(range(min = 0, max = 100))]
-    low: Option<f64>,
-}
-
-impl WatermarkBody {
-    fn parse(self) -> Result<Watermark, String> {
-        Watermark::parse(self.high, self.low.unwrap_or(self.high))
-    }
-}
-
-impl From<Watermark> for WatermarkBody {
-    fn from(watermark: Watermark) -> Self {
-        Self { high: watermark.high, low: Some(watermark.low) }
-    }
-}
-
-/// Watermarks: `high` and `low` for every resource, and others for those that are named.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Watermarks")]
-pub(super) struct WatermarksBody {
-    /// Above this percentage the pool takes no new work.
-    #[schemars(range(min = 0, max = 100))]
-    high: Option<f64>,
-    /// Below this percentage it does again.
-    #[schemars(range(min = 0, max = 100))]
-    low: Option<f64>,
-    /// For CPU alone.
-    cpu: Option<WatermarkBody>,
-    /// For memory alone.
-    memory: Option<WatermarkBody>,
-    /// For storage alone.
-    storage: Option<WatermarkBody>,
-    /// For GPUs alone.
-    gpu: Option<WatermarkBody>,
-}
-
-impl WatermarksBody {
-    fn parse(self, checks: &mut Checks) -> Watermarks {
-        let mut own = |field: &str, body: Option<WatermarkBody>| body.and_then(|body| checks.take(field, body.parse()));
-        let (cpu, memory) = (own("watermarks.cpu", self.cpu), own("watermarks.memory", self.memory));
-        let (storage, gpu) = (own("watermarks.storage", self.storage), own("watermarks.gpu", self.gpu));
-        let all = checks.take("watermarks", Watermarks::pair(self.high, self.low)).flatten();
-        Watermarks { all, cpu, memory, storage, gpu }
-    }
-}
-
-impl From<Watermarks> for WatermarksBody {
-    fn from(watermarks: Watermarks) -> Self {
-        Self {
-            high: watermarks.all.map(|all| all.high),
-            low: watermarks.all.map(|all| all.low),
-            cpu: watermarks.cpu.map(Into::into),
-            memory: watermarks.memory.map(Into::into),
-            storage: watermarks.storage.map(Into::into),
-            gpu: watermarks.gpu.map(Into::into),
         }
     }
 }
@@ -228,89 +117,6 @@ impl PoolCreate {
             labels,
             description,
         })
-    }
-}
-
-/// A merge patch of quotas.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "QuotasPatch")]
-pub(super) struct QuotasPatchBody {
-    /// Cores.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<f64>", range(min = 0, max = 1_000_000))]
-    cpu: Patch<f64>,
-    /// Memory in GiB.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<f64>", range(min = 0, max = 1_073_741_824))]
-    memory: Patch<f64>,
-    /// Storage in GiB.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<f64>", range(min = 0, max = 1_073_741_824))]
-    storage: Patch<f64>,
-    /// GPUs.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<i64>", range(min = 0, max = 100_000))]
-    gpu: Patch<i64>,
-}
-
-impl QuotasPatchBody {
-    fn parse(self, checks: &mut Checks) -> QuotasPatch {
-        let size = |gib| mib(gib, Rounding::Down);
-        QuotasPatch {
-            cpu_millis: dto::patched(checks, "quotas.cpu", self.cpu, |cores| cpu_millis(cores, Rounding::Down)),
-            memory_mib: dto::patched(checks, "quotas.memory", self.memory, size),
-            storage_mib: dto::patched(checks, "quotas.storage", self.storage, size),
-            gpus: dto::patched(checks, "quotas.gpu", self.gpu, dto::gpu_count),
-        }
-    }
-}
-
-fn percent(value: f64) -> Result<f64, String> {
-    if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("must be from 0 to 100".to_owned()) }
-}
-
-/// A merge patch of watermarks.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "WatermarksPatch")]
-pub(super) struct WatermarksPatchBody {
-    /// For every resource without its own.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<f64>", range(min = 0, max = 100))]
-    high: Patch<f64>,
-    /// For every resource without its own.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<f64>", range(min = 0, max = 100))]
-    low: Patch<f64>,
-    /// For CPU alone.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<WatermarkBody>")]
-    cpu: Patch<WatermarkBody>,
-    /// For memory alone.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<WatermarkBody>")]
-    memory: Patch<WatermarkBody>,
-    /// For storage alone.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<WatermarkBody>")]
-    storage: Patch<WatermarkBody>,
-    /// For GPUs alone.
-    #[serde(deserialize_with = "patch::read")]
-    #[schemars(with = "Option<WatermarkBody>")]
-    gpu: Patch<WatermarkBody>,
-}
-
-impl WatermarksPatchBody {
-    fn parse(self, checks: &mut Checks) -> WatermarksPatch {
-        WatermarksPatch {
-            high: dto::patched(checks, "watermarks.high", self.high, percent),
-            low: dto::patched(checks, "watermarks.low", self.low, percent),
-            cpu: dto::patched(checks, "watermarks.cpu", self.cpu, WatermarkBody::parse),
-            memory: dto::patched(checks, "watermarks.memory", self.memory, WatermarkBody::parse),
-            storage: dto::patched(checks, "watermarks.storage", self.storage, WatermarkBody::parse),
-            gpu: dto::patched(checks, "watermarks.gpu", self.gpu, WatermarkBody::parse),
-        }
     }
 }
 
