@@ -1,6 +1,10 @@
 //! Starting and stopping: what is refused, what is told, what stays.
 
 use crate::{PROGRAM, on_both, server};
+use domain::{
+    audit::{AuditEntry, Head, Seal},
+    identity::Actor,
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, pem::PemObject},
@@ -16,13 +20,15 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tests::{Backend, Client, Finished, Server, ServerOptions, Sql, run, wait_for};
+use tests::{Backend, Client, Finished, Server, ServerOptions, Sql, fresh_postgres, run, shared_postgres, wait_for};
 
 on_both!(
     a_database_of_a_newer_version_is_refused,
     a_broken_chain_is_told_loudly_and_does_not_prevent_the_start,
     a_cut_tail_is_noticed_by_the_head_file,
     a_lost_audit_key_is_told_loudly,
+    a_removed_head_file_is_told,
+    a_lost_first_token_stays_until_another_is_made,
     a_stop_answers_open_requests_ends_streams_and_keeps_the_token,
 );
 
@@ -280,4 +286,118 @@ async fn a_cut_tail_is_noticed_by_the_head_file(backend: Backend) {
     let (server, found) = found_after(backend, edit).await;
     assert_eq!(found["broken_at"], 4, "{found}");
     assert!(server.log().contains("cut off"), "{}", server.log());
+}
+
+/// Puts one row in the place of the whole log, as the server would have sealed it a long time ago.
+fn age_the_log(server: &Server) {
+    let digits = fs::read_to_string(server.data_dir().join("audit.key")).unwrap();
+    let key: Vec<u8> =
+        (0..64).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2).unwrap(), 16).unwrap()).collect();
+    let at = "2026-01-02T03:04:05.000006Z".parse().unwrap();
+    let entry = AuditEntry::new(&Actor::system("test"), "pool.create", at);
+    let row = Seal::new(&key.try_into().unwrap()).row(&Head::default(), &entry);
+    let (micros, actor, action, outcome) = (at.timestamp_micros(), row.actor, row.action, row.outcome);
+    server.sql().run(&format!(
+        "DELETE FROM audit_logs; \
+         INSERT INTO audit_logs (seq, created_at_us, actor, action, target, outcome, canonical, hash) \
+         VALUES (1, {micros}, '{actor}', '{action}', NULL, '{outcome}', '{}', '{}'); \
+         UPDATE audit_head SET seq = 1, hash = '{}'",
+        row.canonical, row.hash, row.hash
+    ));
+}
+
+async fn a_removed_head_file_is_told(backend: Backend) {
+    const TOLD: &str = "no head of it is noted in audit.heads";
+    let mut server = server(backend);
+    let heads = server.data_dir().join("audit.heads");
+    wait_for("the head to be noted at once", || heads.exists().then_some(()));
+    assert!(server.terminate().1.success());
+    fs::remove_file(&heads).unwrap();
+    server.restart();
+    assert!(!server.log().contains(TOLD), "this log has just begun: {}", server.log());
+    assert!(server.terminate().1.success());
+
+    age_the_log(&server);
+    fs::remove_file(&heads).unwrap();
+    server.restart();
+    assert!(server.log().contains(TOLD), "{}", server.log());
+    assert_eq!(server.admin().get("/audit/verify").await.expect(200).at("/valid"), true);
+    assert!(server.terminate().1.success());
+    server.restart();
+    assert!(!server.log().contains(TOLD), "{}", server.log());
+}
+
+/// The names of the tokens, and what the log has on them.
+fn tokens(server: &Server) -> (Vec<String>, Vec<String>) {
+    let mut sql = server.sql();
+    let names = sql.texts("SELECT name AS value FROM tokens ORDER BY id");
+    (names, sql.texts("SELECT action AS value FROM audit_logs WHERE action LIKE 'token.%' ORDER BY seq"))
+}
+
+async fn a_lost_first_token_stays_until_another_is_made(backend: Backend) {
+    let mut server = server(backend);
+    assert!(server.terminate().1.success());
+    let file = server.data_dir().join("admin.token");
+    fs::remove_file(&file).unwrap();
+    server.restart();
+    assert!(!file.exists() && server.log().contains("starlink-server token create"), "{}", server.log());
+    assert_eq!(tokens(&server), (vec!["admin".to_owned()], vec!["token.create".to_owned()]));
+    let made = server.command(&["token", "create", "--name", "rescue", "--role", "admin"]).await.expect(0);
+    let rescued = Client::new(&server.base, Some(made.out.trim()));
+    let listed = rescued.get("/auth/tokens").await.expect(200);
+    assert_eq!((listed.at("/0/name"), listed.at("/1/name")), (json!("rescue"), json!("admin")));
+    rescued.delete(&format!("/auth/tokens/{}", listed.at("/1/id"))).await.expect(204);
+}
+
+/// A server with a data directory of its own on this database; all that is made in `shared` is the audit key.
+fn beside(shared: &TempDir, url: &str) -> Server {
+    let key = shared.path().join("audit.key").display().to_string();
+    Server::start_with(ServerOptions {
+        program: PROGRAM.into(),
+        database_url: Some(url.to_owned()),
+        arguments: vec!["--audit-key-file".to_owned(), key],
+    })
+}
+
+#[tokio::test]
+async fn a_server_on_the_database_of_another_leaves_its_unused_token_alone() {
+    let (shared, url) = (tempfile::tempdir().unwrap(), fresh_postgres(&shared_postgres()));
+    let (first, second) = (beside(&shared, &url), beside(&shared, &url));
+    assert!(!second.data_dir().join("admin.token").exists());
+    assert!(second.log().contains("starlink-server token create"), "{}", second.log());
+    first.admin().get("/auth/me").await.expect(200);
+    Client::new(&second.base, Some(&first.admin_secret())).get("/auth/me").await.expect(200);
+}
+
+#[tokio::test]
+async fn servers_that_begin_at_once_on_one_database_share_one_first_token() {
+    let (shared, url) = (tempfile::tempdir().unwrap(), fresh_postgres(&shared_postgres()));
+    // The first start is not among those that race: bringing the schema up to date is not what this is about.
+    let mut first = beside(&shared, &url);
+    assert!(first.terminate().1.success());
+    first.sql().run("DELETE FROM tokens");
+    let servers: Vec<Server> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| beside(&shared, &url))).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    let holders: Vec<_> = servers.iter().filter(|server| server.data_dir().join("admin.token").exists()).collect();
+    assert_eq!((holders.len(), tokens(&first).0), (1, vec!["admin".to_owned()]));
+    let secret = holders[0].admin_secret();
+    for server in &servers {
+        Client::new(&server.base, Some(&secret)).get("/auth/me").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_first_token_that_could_not_be_written_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let in_the_way = directory.path().join("data/admin.token");
+    fs::create_dir_all(&in_the_way).unwrap();
+    fs::set_permissions(directory.path().join("data"), Permissions::from_mode(0o700)).unwrap();
+    check_said(&start(&directory, &[]).await.expect(1), &["cannot write", "admin.token"]);
+    fs::remove_dir(&in_the_way).unwrap();
+    let server = Server::start_in(directory, ServerOptions { program: PROGRAM.into(), ..ServerOptions::default() });
+    server.admin().get("/auth/me").await.expect(200);
+    assert_eq!(tokens(&server).0, ["admin"]);
+    assert_eq!(tokens(&server).1, ["token.create", "token.delete", "token.create"]);
 }
