@@ -21,7 +21,10 @@ pub(crate) enum Kind {
     Unique,
     /// A row that is referred to does not exist, or one that is referred to was to be removed.
     Reference,
-    /// Somebody holds a lock for longer than we wait.
+    /// A row would break a rule that the schema has for it.
+    Check,
+    /// Somebody holds a lock, or a statement takes, longer than we wait. What a statement did not do in that time it
+    /// would not do in the same time again, so it is not repeated.
     Busy,
     /// The disk is full.
     Full,
@@ -38,7 +41,8 @@ impl std::fmt::Display for Kind {
         f.write_str(match self {
             Self::Unique => "a row with that key exists",
             Self::Reference => "a row refers to another that is not there",
-            Self::Busy => "the database is locked",
+            Self::Check => "a row would break a rule of the schema",
+            Self::Busy => "the database is locked or too slow",
             Self::Full => "the database's disk is full",
             Self::Gone => "the database does not answer",
             Self::Retry => "the transaction has to be repeated",
@@ -89,13 +93,15 @@ impl From<Failure> for Error {
             Failure::Domain(error) => error,
             Failure::Database(Kind::Full, source) => Self::StorageFull { source: Some(source) },
             Failure::Database(Kind::Busy | Kind::Retry, source) => Self::unavailable(
-                "the database is locked by somebody else at the moment; nothing was changed, try again",
+                "the database is locked by somebody else, or too slow, at the moment; nothing was changed, try again",
                 source,
             ),
             Failure::Database(Kind::Gone, source) => {
                 Self::unavailable("the database does not answer at the moment; try again", source)
             }
-            Failure::Database(Kind::Unique | Kind::Reference | Kind::Fault, source) => Self::Internal { source },
+            Failure::Database(Kind::Unique | Kind::Reference | Kind::Check | Kind::Fault, source) => {
+                Self::Internal { source }
+            }
         }
     }
 }
@@ -112,6 +118,7 @@ fn classify_kind(kind: DatabaseErrorKind, message: &str) -> Kind {
     match kind {
         DatabaseErrorKind::UniqueViolation => Kind::Unique,
         DatabaseErrorKind::ForeignKeyViolation => Kind::Reference,
+        DatabaseErrorKind::CheckViolation => Kind::Check,
         DatabaseErrorKind::SerializationFailure => Kind::Retry,
         DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => Kind::Gone,
         _ => classify_message(&message.to_ascii_lowercase()),
@@ -122,7 +129,16 @@ fn classify_kind(kind: DatabaseErrorKind, message: &str) -> Kind {
 fn classify_message(message: &str) -> Kind {
     const WORDS: [(Kind, &[&str]); 4] = [
         (Kind::Full, &["disk is full", "no space left", "disk full"]),
-        (Kind::Busy, &["database is locked", "database table is locked", "lock timeout", "database schema is locked"]),
+        (
+            Kind::Busy,
+            &[
+                "database is locked",
+                "database table is locked",
+                "database schema is locked",
+                "lock timeout",
+                "statement timeout",
+            ],
+        ),
         (Kind::Retry, &["deadlock detected", "could not serialize"]),
         (
             Kind::Gone,
@@ -144,7 +160,6 @@ fn classify_message(message: &str) -> Kind {
                 "disk i/o error",
                 "unable to open database file",
                 "readonly database",
-                "statement timeout",
                 "read-only transaction",
                 "too many connections",
                 "too many clients",
@@ -153,4 +168,48 @@ fn classify_message(message: &str) -> Kind {
     ];
     let told = WORDS.iter().find(|(_, words)| words.iter().any(|word| message.contains(word)));
     told.map_or(Kind::Fault, |(kind, _)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diesel::{Connection, RunQueryDsl, SqliteConnection, connection::SimpleConnection, sql_query};
+
+    #[track_caller]
+    fn check(message: &str, expected: Kind) {
+        assert_eq!(classify_kind(DatabaseErrorKind::Unknown, message), expected, "{message}");
+    }
+
+    #[test]
+    fn what_took_too_long_is_busy_and_what_hung_up_is_gone() {
+        check("canceling statement due to statement timeout", Kind::Busy);
+        check("canceling statement due to lock timeout", Kind::Busy);
+        check("database is locked", Kind::Busy);
+        check("terminating connection due to idle-in-transaction timeout", Kind::Gone);
+        check("terminating connection due to administrator command", Kind::Gone);
+        check("server closed the connection unexpectedly", Kind::Gone);
+        check("could not extend file \"base/1/2\": No space left on device", Kind::Full);
+        check("deadlock detected", Kind::Retry);
+        check("syntax error at or near \"SELEC\"", Kind::Fault);
+    }
+
+    #[test]
+    fn a_busy_database_spoils_the_transaction_and_a_broken_rule_only_the_command() {
+        let failure = |kind| Failure::Database(kind, "no matter".into());
+        assert!(failure(Kind::Busy).is_fatal());
+        assert!(!failure(Kind::Check).is_fatal());
+        assert!(matches!(Error::from(failure(Kind::Busy)), Error::Unavailable { .. }));
+        assert!(matches!(Error::from(failure(Kind::Check)), Error::Internal { .. }));
+    }
+
+    #[test]
+    fn a_rule_of_the_schema_is_told_apart_and_can_be_given_the_domains_words() {
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        connection.batch_execute("CREATE TABLE room (used INTEGER CHECK (used <= 4))").unwrap();
+        let failure = Failure::from(sql_query("INSERT INTO room VALUES (5)").execute(&mut connection).unwrap_err());
+        assert_eq!(failure.kind(), Some(Kind::Check));
+        let worded = failure.when(Kind::Unique, || Error::conflict("name_taken", "a name is taken"));
+        let worded = worded.when(Kind::Check, || Error::conflict("capacity_in_use", "too little is left"));
+        assert!(matches!(worded, Failure::Domain(Error::Conflict { code: "capacity_in_use", .. })), "{worded:?}");
+    }
 }
