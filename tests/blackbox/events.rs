@@ -15,6 +15,7 @@ on_both!(
     a_watcher_sees_the_rooms_of_its_token_alone,
     a_stream_ends_with_the_server,
     a_stream_ends_with_the_token_that_opened_it,
+    a_stream_goes_on_after_a_restore,
 );
 
 /// An open stream.
@@ -162,5 +163,36 @@ async fn a_stream_ends_with_the_token_that_opened_it(backend: Backend) {
     // That the token was removed may still be told, but nothing after.
     while let Some(Event(_, kind, data)) = stream.event().await {
         assert_eq!(kind, "token.deleted", "a revoked token opens nothing any more: {data}");
+    }
+}
+
+async fn a_stream_goes_on_after_a_restore(backend: Backend) {
+    let server = server(backend);
+    let admin = server.admin();
+    let fleet = bearer(&admin, "fleet", "viewer", Some(&["fleet"])).await;
+    admin.post("/pools", json!({ "name": "kept" })).await.expect(201);
+    let copy = server.data_dir().join("copy.db").display().to_string();
+    server.command(&["backup", &copy]).await.expect(0);
+    // With one row more, the row of the restore gets the number that was read last; with more, numbers go back.
+    for more in [1, 4] {
+        let (mut all, mut scoped) = (Stream::open(&admin, None).await, Stream::open(&fleet, None).await);
+        let mut last = 0;
+        for n in 1..=more {
+            let made = admin.post("/servers", server_body(&format!("gone-{n}"))).await.expect(201);
+            let target = format!("server:{}", made.id());
+            last = all.check_next("server.created", &target).await;
+            scoped.check_next("server.created", &target).await;
+        }
+        server.command(&["restore", &copy]).await.expect(0);
+        let made = admin.post("/servers", server_body("after")).await.expect(201);
+        // A reader that comes again names a row of the log that is no more.
+        let mut again = if more > 2 { Some(Stream::open(&admin, Some(last)).await) } else { None };
+        for stream in [&mut all, &mut scoped].into_iter().chain(again.as_mut()) {
+            let Event(restored, kind, data) = stream.event().await.unwrap();
+            assert_eq!((kind.as_str(), &data["target"]), ("database.restored", &Value::Null));
+            assert!(restored <= last, "{restored} after {last}");
+            let created = stream.check_next("server.created", &format!("server:{}", made.id())).await;
+            assert_eq!(created, restored + 1);
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 use chrono::TimeDelta;
 use domain::{
     Error,
-    audit::{AuditEntry, HeadMark, MarkKind},
+    audit::{AuditEntry, HeadMark, MarkKind, RESTORE},
     identity::{Actor, Scopes},
 };
 use infra_diesel::{CopyReport, SchemaState, schema_state};
@@ -78,7 +78,7 @@ pub async fn restore(config: &Config, file: &Path, out: &mut dyn Write) -> Resul
     let machine = Machine::real();
     let site = Site::open(config, &machine)?;
     let at = machine.clock.now();
-    let entry = AuditEntry::new(&Actor::system("cli"), "database.restore", at)
+    let entry = AuditEntry::new(&Actor::system("cli"), RESTORE, at)
         .because(format!("the database was replaced by the backup {}", file.display()));
     let (report, head) = infra_diesel::restore(file, &site.url, &site.seal, &entry)?;
     // Noted with the time after it, so that nothing which was replaced can seem to be newer.

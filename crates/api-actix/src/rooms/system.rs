@@ -15,7 +15,7 @@ use actix_web::{
     web::{Bytes, Data},
 };
 use domain::{
-    audit::AuditService,
+    audit::{AuditService, Head},
     identity::{Operation, SessionService},
 };
 pub use events::{Changes, Stopping};
@@ -99,12 +99,12 @@ async fn event_stream(
     last: LastEventId,
 ) -> Result<Streamed<EventMedia>, ApiError> {
     audit.event_stream(&actor)?;
-    let after = match last.0 {
-        Some(id) => id,
-        None => audit.head().await?.seq,
+    let place = match last.0 {
+        Some(seq) => Head { seq, hash: String::new() },
+        None => audit.head().await?,
     };
     let digest = request.extensions().get::<CredentialDigest>().map(|digest| digest.0.clone()).unwrap_or_default();
     let watcher = Watcher { actor: actor.0, digest, sessions: sessions.into_inner() };
-    let stream = events::stream(watcher, audit.into_inner(), &changes, &stopping, after);
+    let stream = events::stream(watcher, audit.into_inner(), &changes, &stopping, place);
     Ok(Streamed::new("text/event-stream", stream))
 }

@@ -12,7 +12,7 @@ mod refusals;
 mod service;
 
 pub use chain::{ChainVerifier, Seal, StoredRow, Verification};
-pub use events::{Event, event_of};
+pub use events::{Event, RESTORE, event_of};
 pub use model::{AuditEntry, AuditFilter, AuditLine, AuditRow, Checkpoint, Head, HeadMark, MarkKind, Outcome, Refusal};
 pub use ports::{AuditLog, HeadFile};
 pub use refusals::{RefusalKey, RefusalMeter, Verdict};

@@ -93,6 +93,12 @@ impl AuditEntry {
         Self { target: Some(thing.target()), before: Some(snapshot(thing)), ..self }
     }
 
+    /// An entry whose thing only went on: of it, nothing is recorded but where it was and where it is.
+    #[must_use]
+    pub fn moved<T: Recorded>(self, thing: &T, before: Value, after: Value) -> Self {
+        Self { target: Some(thing.target()), before: Some(before), after: Some(after), ..self }
+    }
+
     /// The same entry with a remark.
     #[must_use]
     pub fn because(self, message: impl Into<String>) -> Self {

@@ -1,5 +1,6 @@
 use super::{
     chain::Verification,
+    events::{RESTORE, goes_on},
     model::{AuditEntry, AuditFilter, AuditRow, Head, HeadMark, MarkKind, Outcome, Refusal},
     ports::{AuditLog, HeadFile},
     refusals::{RefusalMeter, Verdict},
@@ -13,8 +14,11 @@ use crate::{
 use chrono::TimeDelta;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Rows that an export reads at a time.
-const EXPORT_STEP: u16 = 1000;
+/// Rows that an export or a watcher reads at a time.
+const STEP: u16 = 1000;
+/// A log without a noted head is told when its first row is older than this: heads are noted when the server has started
+/// and each minute, so a younger log may just have been begun.
+const UNNOTED: TimeDelta = TimeDelta::minutes(1);
 
 /// Reads, checks and prunes the log, and records refusals.
 pub struct AuditService {
@@ -77,7 +81,7 @@ impl AuditService {
     /// # Errors
     /// If the log cannot be read.
     pub async fn export_step(&self, filter: AuditFilter, seq: i64) -> Result<Vec<AuditRow>> {
-        self.log.after(filter, seq, EXPORT_STEP).await
+        self.log.after(filter, seq, STEP).await
     }
 
     /// Whether the actor may watch changes.
@@ -86,6 +90,42 @@ impl AuditService {
     /// [`crate::Error::Forbidden`] if not.
     pub fn event_stream(&self, actor: &Actor) -> Result<()> {
         actor.authorize(Operation::EventStream)
+    }
+
+    /// The rows that a watcher who has read up to `place` has not seen, and its place after them. Where a restore has
+    /// put another log in the place of the one that was read, these are the rows from that restore on.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn event_step(&self, place: &Head) -> Result<(Vec<AuditRow>, Head)> {
+        // The row at the place is read once more: its hash tells whether this is still the same log.
+        let mut rows = self.log.after(AuditFilter::default(), place.seq - 1, STEP).await?;
+        if goes_on(place, &rows) {
+            let next = rows.last().map_or_else(|| place.clone(), place_of);
+            rows.retain(|row| row.seq > place.seq);
+            return Ok((rows, next));
+        }
+        let restores = AuditFilter { action: Some(RESTORE.to_owned()), ..AuditFilter::default() };
+        let last = self.log.list(restores, PageRequest { limit: 1, after: None }).await?;
+        // A copy of the files that was put there by hand has no such row; nobody can tell what is new in it.
+        let Some(restore) = last.items.first() else { return Ok((Vec::new(), self.log.head().await?)) };
+        let rows = self.log.after(AuditFilter::default(), restore.seq - 1, STEP).await?;
+        let next = rows.last().map_or_else(|| place_of(restore), place_of);
+        Ok((rows, next))
+    }
+
+    /// When the log begins, if it was begun a while ago and no head of it is noted outside the database: rows that were
+    /// cut off its end would not show then.
+    ///
+    /// # Errors
+    /// If the log or the head file cannot be read.
+    pub async fn unnoted_since(&self) -> Result<Option<Timestamp>> {
+        if !self.heads.read().await?.is_empty() {
+            return Ok(None);
+        }
+        let first = self.log.after(AuditFilter::default(), 0, 1).await?;
+        let began = first.first().map(|row| row.entry.created_at);
+        Ok(began.filter(|began| self.clock.now() - *began > UNNOTED))
     }
 
     /// The last row of the chain.
@@ -151,6 +191,10 @@ impl AuditService {
     }
 }
 
+fn place_of(row: &AuditRow) -> Head {
+    Head { seq: row.seq, hash: row.hash.clone() }
+}
+
 fn refusal_entry(refusal: Refusal, now: Timestamp, repeats: u64) -> AuditEntry {
     let times = if repeats == 0 { String::new() } else { format!("; {repeats} more like it within a minute") };
     AuditEntry {
@@ -168,162 +212,5 @@ fn refusal_entry(refusal: Refusal, now: Timestamp, repeats: u64) -> AuditEntry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        Error,
-        audit::{MockAuditLog, MockHeadFile},
-        identity::{Role, Room, Scopes},
-        testing::{START, TestClock, alice},
-    };
-
-    fn service(log: MockAuditLog, heads: MockHeadFile) -> (Arc<TestClock>, AuditService) {
-        let clock = TestClock::start();
-        (clock.clone(), AuditService::new(Arc::new(log), Arc::new(heads), clock))
-    }
-
-    fn refusal(reason: &str) -> Refusal {
-        Refusal {
-            actor: "user:bob".to_owned(),
-            proven: true,
-            source: "10.0.0.1".to_owned(),
-            action: "server.delete".to_owned(),
-            target: Some("server:7".to_owned()),
-            reason: reason.to_owned(),
-            request_id: Some("r-1".to_owned()),
-        }
-    }
-
-    fn head(seq: i64) -> Head {
-        Head { seq, hash: format!("hash-{seq}") }
-    }
-
-    /// Keeps what is recorded; the writes at these places fail.
-    fn recording(failing: &'static [usize]) -> (MockAuditLog, Arc<Mutex<Vec<AuditEntry>>>) {
-        let (mut log, kept) = (MockAuditLog::new(), Arc::new(Mutex::new(Vec::new())));
-        let (keep, mut writes) = (Arc::clone(&kept), 0);
-        log.expect_record().returning(move |entry| {
-            writes += 1;
-            if failing.contains(&(writes - 1)) {
-                return Err(Error::unavailable("the database does not answer", "down"));
-            }
-            keep.lock().unwrap().push(entry);
-            Ok(())
-        });
-        (log, kept)
-    }
-
-    fn messages(kept: &Mutex<Vec<AuditEntry>>) -> Vec<String> {
-        kept.lock().unwrap().iter().map(|entry| entry.message.clone().unwrap()).collect()
-    }
-
-    #[tokio::test]
-    async fn who_is_not_scoped_to_the_log_reads_nothing() {
-        let actor = Actor { scopes: Scopes::only([Room::Fleet]), ..alice(Role::Admin) };
-        let (_, audit) = service(MockAuditLog::new(), MockHeadFile::new());
-        let listed = audit.audit_log_list(&actor, AuditFilter::default(), PageRequest::default()).await;
-        assert!(matches!(listed, Err(Error::Forbidden { .. })));
-        assert!(matches!(audit.audit_verify(&actor).await, Err(Error::Forbidden { .. })));
-        assert!(matches!(audit.audit_export(&actor), Err(Error::Forbidden { .. })));
-        assert!(audit.event_stream(&actor).is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_check_goes_down_to_the_heads_noted_outside() {
-        let mark = HeadMark { at: START, kind: MarkKind::Head, head: head(3) };
-        let (mut log, mut heads) = (MockAuditLog::new(), MockHeadFile::new());
-        let noted = mark.clone();
-        heads.expect_read().returning(move || Ok(vec![noted.clone()]));
-        log.expect_verify()
-            .times(1)
-            .withf(move |marks| *marks == [mark.clone()])
-            .returning(|_| Ok(Verification { valid: true, checked: 3, head: head(3), broken_at: None, reason: None }));
-        let (_, audit) = service(log, heads);
-        assert!(audit.audit_verify(&alice(Role::Viewer)).await.unwrap().valid);
-    }
-
-    #[tokio::test]
-    async fn a_refusal_is_recorded_once_and_its_repeats_are_counted() {
-        let (log, kept) = recording(&[]);
-        let (clock, audit) = service(log, MockHeadFile::new());
-        for _ in 0..3 {
-            audit.refusal_record(refusal("needs the role operator")).await.unwrap();
-        }
-        audit.refusals_close(false).await.unwrap();
-        assert_eq!(messages(&kept), ["needs the role operator (from 10.0.0.1)"]);
-        let entry = kept.lock().unwrap()[0].clone();
-        assert_eq!((entry.outcome, entry.actor.as_str()), (Outcome::Refused, "user:bob"));
-        assert_eq!((entry.action.as_str(), entry.target.as_deref()), ("server.delete", Some("server:7")));
-        assert_eq!((entry.created_at, entry.request_id.as_deref()), (START, Some("r-1")));
-
-        clock.advance(TimeDelta::minutes(1));
-        audit.refusals_close(false).await.unwrap();
-        audit.refusals_close(true).await.unwrap();
-        let last = "needs the role operator (from 10.0.0.1); 2 more like it within a minute";
-        assert_eq!(messages(&kept)[1..], [last]);
-    }
-
-    #[tokio::test]
-    async fn counted_repeats_survive_a_database_that_does_not_answer() {
-        // The third and fourth writes are those of the first close.
-        let (log, kept) = recording(&[2, 3]);
-        let (_, audit) = service(log, MockHeadFile::new());
-        for reason in ["one", "other", "one", "other"] {
-            audit.refusal_record(refusal(reason)).await.unwrap();
-        }
-        assert!(audit.refusals_close(true).await.is_err());
-        audit.refusal_record(refusal("one")).await.unwrap();
-        while kept.lock().unwrap().len() < 4 {
-            let _ = audit.refusals_close(true).await;
-        }
-        let mut told = messages(&kept).split_off(2);
-        told.sort();
-        let line = |text: &str| format!("{text} more like it within a minute");
-        assert_eq!(told, [line("one (from 10.0.0.1); 2"), line("other (from 10.0.0.1); 1")]);
-    }
-
-    #[tokio::test]
-    async fn a_head_is_noted_when_it_moved() {
-        let (mut log, mut heads) = (MockAuditLog::new(), MockHeadFile::new());
-        let mut answers = [0, 3, 3, 5].map(|seq| if seq == 0 { Head::default() } else { head(seq) }).into_iter();
-        log.expect_head().returning(move || Ok(answers.next().unwrap()));
-        let noted = Arc::new(Mutex::new(Vec::new()));
-        let note = Arc::clone(&noted);
-        heads.expect_append().returning(move |mark| {
-            note.lock().unwrap().push(mark);
-            Ok(())
-        });
-        let (_, audit) = service(log, heads);
-        for _ in 0..4 {
-            audit.head_note().await.unwrap();
-        }
-        let mark = |seq| HeadMark { at: START, kind: MarkKind::Head, head: head(seq) };
-        assert_eq!(*noted.lock().unwrap(), [mark(3), mark(5)]);
-    }
-
-    #[tokio::test]
-    async fn a_head_that_could_not_be_noted_is_noted_next_time() {
-        let (mut log, mut heads) = (MockAuditLog::new(), MockHeadFile::new());
-        log.expect_head().times(2).returning(|| Ok(head(3)));
-        let mut tries = 0;
-        heads.expect_append().times(2).returning(move |_| {
-            tries += 1;
-            if tries == 1 { Err(Error::unavailable("the disk is gone", "gone")) } else { Ok(()) }
-        });
-        let (_, audit) = service(log, heads);
-        assert!(audit.head_note().await.is_err());
-        audit.head_note().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn pruning_lets_go_of_what_is_older_than_asked() {
-        let mut log = MockAuditLog::new();
-        log.expect_prune().times(1).returning(|before, entry| {
-            assert_eq!(before, START - TimeDelta::days(30));
-            assert_eq!((entry.actor.as_str(), entry.action.as_str()), ("system:retention", "audit.prune"));
-            Ok(12)
-        });
-        let (_, audit) = service(log, MockHeadFile::new());
-        assert_eq!(audit.prune(TimeDelta::days(30)).await.unwrap(), 12);
-    }
-}
+#[path = "service_tests.rs"]
+mod tests;

@@ -1,4 +1,5 @@
-//! The stream of changes: the audit log, read on as it grows.
+//! The stream of changes: the audit log, read on as it grows. Where a restore puts another log in its place, the stream
+//! goes on with the row of that restore.
 
 use crate::{
     ApiError,
@@ -8,7 +9,7 @@ use crate::{
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Bytes};
 use domain::{
     FieldError, Result,
-    audit::{AuditFilter, AuditService, Event, Head, event_of},
+    audit::{AuditService, Event, Head, event_of},
     identity::{Actor, SessionService},
 };
 use futures_util::{Stream, stream};
@@ -103,20 +104,21 @@ struct Reader {
     audit: Arc<AuditService>,
     changes: watch::Receiver<Head>,
     stopping: watch::Receiver<bool>,
-    after: i64,
+    /// The last row that was read; its hash tells whether the log is still the same one.
+    place: Head,
     greeted: bool,
 }
 
-/// The events after row `after`.
+/// The events after this place in the log.
 pub(super) fn stream(
     watcher: Watcher,
     audit: Arc<AuditService>,
     changes: &Changes,
     stopping: &Stopping,
-    after: i64,
+    place: Head,
 ) -> impl Stream<Item = Result<Bytes>> + use<> {
     let (changes, stopping) = (changes.0.clone(), stopping.0.clone());
-    let reader = Reader { watcher, audit, changes, stopping, after, greeted: false };
+    let reader = Reader { watcher, audit, changes, stopping, place, greeted: false };
     stream::try_unfold(reader, |mut reader| async move {
         let part = reader.next().await?;
         Ok(part.map(|part| (part, reader)))
@@ -134,13 +136,13 @@ impl Reader {
         }
         loop {
             self.changes.borrow_and_update();
-            let rows = self.audit.export_step(AuditFilter::default(), self.after).await?;
+            let (rows, place) = self.audit.event_step(&self.place).await?;
             // In this order nothing is told that was committed after the secret was revoked.
             if !self.watcher.renew().await {
                 return Ok(None);
             }
-            if let Some(last) = rows.last() {
-                self.after = last.seq;
+            self.place = place;
+            if !rows.is_empty() {
                 let events: Vec<u8> = rows
                     .iter()
                     .filter_map(|row| event_of(row, &self.watcher.actor))
