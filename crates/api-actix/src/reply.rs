@@ -11,7 +11,10 @@ use actix_web::{
     },
     web::Bytes,
 };
-use domain::{Error, page::Page};
+use domain::{
+    Error,
+    page::{Cursor, Page},
+};
 use futures_util::{Stream, StreamExt};
 use paperclip::{
     actix::OperationModifier,
@@ -71,6 +74,15 @@ pub struct NoContent;
 /// 200 with a part of a list as a JSON array, `X-Total-Count` and the next page in `Link`.
 #[derive(Debug)]
 pub struct Listed<T>(pub Page<T>);
+
+/// [`Listed`], out of JSON texts of `T` that were made before.
+#[derive(Debug)]
+pub struct Joined<T> {
+    body: String,
+    total: i64,
+    next: Option<Cursor>,
+    shown: PhantomData<T>,
+}
 
 /// What a [`Streamed`] answer may consist of.
 pub trait Media {
@@ -160,6 +172,19 @@ impl<T> Created<T> {
     }
 }
 
+impl<T> Joined<T> {
+    /// Answers with this page, of whose items `text` gives the JSON.
+    pub fn new<I>(page: &Page<I>, text: impl Fn(&I) -> &str) -> Self {
+        let mut body = String::with_capacity(page.items.iter().map(|item| text(item).len() + 1).sum::<usize>() + 2);
+        body.push('[');
+        for (n, item) in page.items.iter().enumerate() {
+            body.extend([if n > 0 { "," } else { "" }, text(item)]);
+        }
+        body.push(']');
+        Self { body, total: page.total, next: page.next.clone(), shown: PhantomData }
+    }
+}
+
 impl<M: Media> Streamed<M> {
     /// Answers with `stream`, which is of `media_type`, one of [`Media::TYPES`].
     pub fn new<S, E>(media_type: &'static str, stream: S) -> Self
@@ -235,13 +260,16 @@ impl<T: Serialize> Responder for Listed<T> {
     type Body = actix_web::body::BoxBody;
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {
-        let mut builder = start(StatusCode::OK, Delivery::Fresh);
-        builder.insert_header((X_TOTAL_COUNT, self.0.total.to_string()));
-        if let Some(cursor) = &self.0.next {
-            let next = next_page(request.path(), request.query_string(), &cursor.encode());
-            builder.insert_header((header::LINK, format!("<{next}>; rel=\"next\"")));
-        }
+        let mut builder = start_list(request, self.0.total, self.0.next.as_ref());
         sized_json(&mut builder, &self.0.items, self.0.items.len() * ROOM_PER_ITEM)
+    }
+}
+
+impl<T> Responder for Joined<T> {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        start_list(request, self.total, self.next.as_ref()).content_type("application/json").body(self.body)
     }
 }
 
@@ -272,6 +300,16 @@ fn sized_json<T: Serialize>(builder: &mut HttpResponseBuilder, view: &T, room: u
         Ok(()) => builder.content_type("application/json").body(bytes),
         Err(error) => ApiError::from(Error::internal(error)).error_response(),
     }
+}
+
+fn start_list(request: &HttpRequest, total: i64, next: Option<&Cursor>) -> HttpResponseBuilder {
+    let mut builder = start(StatusCode::OK, Delivery::Fresh);
+    builder.insert_header((X_TOTAL_COUNT, total.to_string()));
+    if let Some(cursor) = next {
+        let next = next_page(request.path(), request.query_string(), &cursor.encode());
+        builder.insert_header((header::LINK, format!("<{next}>; rel=\"next\"")));
+    }
+    builder
 }
 
 fn etag(revision: i64) -> String {
@@ -314,6 +352,7 @@ answers! {
     <T: JsonSchema> Created<T> => 201 "Created.", Content::Json(facts::named::<T>), &[AnswerHeader::Location, AnswerHeader::Etag];
     <> NoContent => 204 "Done; there is nothing to tell.", Content::Empty, &[];
     <T: JsonSchema> Listed<T> => 200 "A page of the list.", Content::JsonArray(facts::named::<T>), &[AnswerHeader::TotalCount, AnswerHeader::Link];
+    <T: JsonSchema> Joined<T> => 200 "A page of the list.", Content::JsonArray(facts::named::<T>), &[AnswerHeader::TotalCount, AnswerHeader::Link];
     <M: Media> Streamed<M> => 200 M::DESCRIPTION, Content::Raw(M::TYPES), M::HEADERS;
 }
 

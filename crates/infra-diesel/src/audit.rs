@@ -99,7 +99,8 @@ pub(crate) fn lock_head(connection: &mut AnyConnection) -> Result<Head, Failure>
     Ok(Head { seq, hash })
 }
 
-fn read_head(connection: &mut AnyConnection) -> Result<Head, Failure> {
+/// The last row at this moment.
+pub(crate) fn read_head(connection: &mut AnyConnection) -> Result<Head, Failure> {
     let (seq, hash) = audit_head::table.find(1_i64).select((audit_head::seq, audit_head::hash)).first(connection)?;
     Ok(Head { seq, hash })
 }

@@ -1,8 +1,10 @@
 //! The way to the database: reads from a small pool, writes through the one writer.
 
 use crate::{
+    audit,
     connection::{AnyConnection, ReadConnections},
     failure::{Failure, Kind},
+    feed::{Feed, Trace},
     idempotency,
     identity::CredentialCache,
     url::DatabaseUrl,
@@ -14,6 +16,7 @@ use domain::{
     audit::{AuditEntry, Head, HeadMark, Seal},
     change::{Change, Done, Once},
     clock::Timestamp,
+    feed::Follower,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -53,6 +56,7 @@ struct Shared {
     head: watch::Receiver<Head>,
     written: watch::Receiver<Option<HeadMark>>,
     credentials: CredentialCache,
+    feed: Arc<Feed>,
 }
 
 /// Failed attempts to connect are told to whoever asked for the connection, and need not be told twice.
@@ -79,7 +83,8 @@ impl Database {
             .test_on_check_out(true)
             .error_handler(Box::new(Quiet))
             .build_unchecked(connections.clone());
-        let (writer, thread) = WriterHandle::start(url.clone(), seal.clone())?;
+        let feed = Arc::new(Feed::default());
+        let (writer, thread) = WriterHandle::start(url.clone(), seal.clone(), feed.clone())?;
         let (head, written) = (writer.head(), writer.written());
         let shared = Shared {
             url,
@@ -91,6 +96,7 @@ impl Database {
             head,
             written,
             credentials: CredentialCache::default(),
+            feed,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -105,6 +111,37 @@ impl Database {
     #[must_use]
     pub fn head(&self) -> watch::Receiver<Head> {
         self.shared.head.clone()
+    }
+
+    /// Has somebody follow what commits. They know nothing until [`Self::catch_up`] was called.
+    pub fn follow(&self, follower: Arc<dyn Follower>) {
+        self.shared.feed.join(follower);
+    }
+
+    /// Sees to it that followers know everything that is committed by now, by this process or another.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database does not answer, or what it holds cannot be read.
+    pub async fn catch_up(&self) -> Result<()> {
+        let feed = &self.shared.feed;
+        feed.want();
+        let now = self.read(audit::read_head).await?;
+        if feed.is_at(&now) {
+            return Ok(());
+        }
+        // Either this process is about to tell them, or another one wrote: the writer's next turn is after the one, and
+        // sees the other.
+        self.write_silently(|_| Ok(())).await?;
+        if feed.is_current() {
+            return Ok(());
+        }
+        Err(Error::Unavailable { reason: "the state could not be read; try again".to_owned(), source: None })
+    }
+
+    /// Has everything told anew to followers, who seem to know what is not so.
+    pub(crate) async fn tell_anew(&self) -> Result<()> {
+        self.shared.feed.lose();
+        self.catch_up().await
     }
 
     /// What [`Self::head`] tells, with the time of it; `None` if this process wrote nothing yet.
@@ -160,32 +197,34 @@ impl Database {
 
     /// Commits `work` with its audit entry and idempotency key. `work` completes the entry (`None` records nothing)
     /// and MUST be repeatable: it is run again when the database asks for it.
-    pub(crate) async fn write<T, F>(&self, change: Change, work: F) -> Result<Done<T>>
+    pub(crate) async fn write<T, R, F>(&self, change: Change, work: F) -> Result<Done<T>>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
-        F: Fn(&mut AnyConnection, AuditEntry) -> Result<(T, Option<AuditEntry>), Failure> + Send + 'static,
+        R: Into<Trace>,
+        F: Fn(&mut AnyConnection, AuditEntry) -> Result<(T, R), Failure> + Send + 'static,
     {
         let Change { entry, once } = change;
         let once = once.map(|once| self.blinded(once));
         self.submit(move |connection| {
             if let Some(value) = replay(connection, once.as_ref(), entry.created_at)? {
-                return Ok((Done { value, replayed: true }, None));
+                return Ok((Done { value, replayed: true }, Trace::default()));
             }
-            let (value, recorded) = work(connection, entry.clone())?;
+            let (value, trace) = work(connection, entry.clone())?;
             if let Some(once) = &once {
                 idempotency::keep(connection, once, &value, entry.created_at)?;
             }
-            Ok((Done { value, replayed: false }, recorded))
+            Ok((Done { value, replayed: false }, trace.into()))
         })
         .await
     }
 
     /// [`Self::write`] for what may end a credential: what is remembered of credentials is forgotten once it is
     /// committed, even if whoever asked for it has hung up by then.
-    pub(crate) async fn revoke<T, F>(&self, change: Change, work: F) -> Result<Done<T>>
+    pub(crate) async fn revoke<T, R, F>(&self, change: Change, work: F) -> Result<Done<T>>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
-        F: Fn(&mut AnyConnection, AuditEntry) -> Result<(T, Option<AuditEntry>), Failure> + Send + 'static,
+        R: Into<Trace> + 'static,
+        F: Fn(&mut AnyConnection, AuditEntry) -> Result<(T, R), Failure> + Send + 'static,
     {
         let database = self.clone();
         let revoking = tokio::spawn(async move {
@@ -207,13 +246,14 @@ impl Database {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> Result<T, Failure> + Send + 'static,
     {
-        self.submit(move |connection| Ok((work(connection)?, None))).await
+        self.submit(move |connection| Ok((work(connection)?, Trace::default()))).await
     }
 
-    async fn submit<T, F>(&self, work: F) -> Result<T>
+    /// Hands in a unit of work that says itself what is recorded and told.
+    pub(crate) async fn submit<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: Fn(&mut AnyConnection) -> Result<(T, Option<AuditEntry>), Failure> + Send + 'static,
+        F: Fn(&mut AnyConnection) -> Result<(T, Trace), Failure> + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
         let unanswered = || Error::Unavailable { reason: "the server is stopping".to_owned(), source: None };
@@ -262,12 +302,12 @@ struct Unit<T, F> {
 impl<T, F> Command for Unit<T, F>
 where
     T: Send,
-    F: Fn(&mut AnyConnection) -> Result<(T, Option<AuditEntry>), Failure> + Send,
+    F: Fn(&mut AnyConnection) -> Result<(T, Trace), Failure> + Send,
 {
-    fn run(&mut self, connection: &mut AnyConnection) -> Result<Option<AuditEntry>, Failure> {
-        let (value, entry) = (self.work)(connection)?;
+    fn run(&mut self, connection: &mut AnyConnection) -> Result<Trace, Failure> {
+        let (value, trace) = (self.work)(connection)?;
         self.outcome = Some(Ok(value));
-        Ok(entry)
+        Ok(trace)
     }
 
     fn fail(&mut self, error: Error) {
@@ -288,3 +328,7 @@ impl domain::health::Probe for Database {
         Self::ready(self).await
     }
 }
+
+#[cfg(test)]
+#[path = "database_tests.rs"]
+mod tests;

@@ -1,26 +1,30 @@
-//! Servers: one row each, and a copy of their tags that filters can use an index on.
+//! Servers: one row each. Lists are made from memory, which follows what commits.
 
-mod query;
 mod rows;
 
 use crate::{
     connection::AnyConnection,
     database::Database,
     failure::{Failure, Kind},
-    schema::{pools, server_tags, servers},
+    feed::Trace,
+    scheduling,
+    schema::{pools, servers},
     values::to_us,
 };
 use async_trait::async_trait;
 use diesel::prelude::*;
 use domain::{
     Error, Result,
+    audit::AuditEntry,
     change::{Change, Done, Recorded},
     clock::Timestamp,
-    fleet::{NewServer, Server, ServerFilter, ServerSort, Servers},
+    feed::{Fact, Follower, State},
+    fleet::{NewServer, Roster, RosterEntry, Server, ServerFilter, ServerSort, Servers},
     ids::{PoolId, ServerId},
     page::{Page, PageRequest},
 };
-use rows::{Columns, Row, TagArrays, TagRow};
+use rows::{Columns, Row};
+use std::sync::Arc;
 
 fn name_taken(server: &Server) -> impl FnOnce() -> Error {
     let name = server.name.clone();
@@ -42,9 +46,7 @@ fn insert(connection: &mut AnyConnection, new: NewServer, at: Timestamp) -> Resu
         .returning(servers::id)
         .get_result(connection)
         .map_err(|error| Failure::from(error).when(Kind::Unique, name_taken(&server)))?;
-    let server = Server { id: ServerId(id), ..server };
-    write_tags(connection, &server)?;
-    Ok(server)
+    Ok(Server { id: ServerId(id), ..server })
 }
 
 fn check_pool(connection: &mut AnyConnection, pool: PoolId) -> Result<(), Failure> {
@@ -55,20 +57,21 @@ fn check_pool(connection: &mut AnyConnection, pool: PoolId) -> Result<(), Failur
     Err(Error::invalid("pool_id", format!("there is no pool {pool}; create it first, or leave pool_id out")).into())
 }
 
-fn write_tags(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure> {
-    match connection {
-        AnyConnection::Postgresql(c) if server.tags.iter().next().is_some() => {
-            TagArrays::of(server).execute(c)?;
+/// Every server, by id. Read a few hundred at a time: rows take more room than what becomes of them.
+pub(crate) fn load_all(connection: &mut AnyConnection) -> Result<Vec<Arc<Server>>, Failure> {
+    const STEP: i64 = 500;
+    let mut all: Vec<Arc<Server>> = Vec::new();
+    loop {
+        let last = all.last().map_or(0, |server| server.id.0);
+        let rows: Vec<Row> =
+            servers::table.filter(servers::id.gt(last)).order(servers::id.asc()).limit(STEP).load(connection)?;
+        if rows.is_empty() {
+            return Ok(all);
         }
-        AnyConnection::Postgresql(_) => {}
-        // There is no network in between: a prepared statement per tag is cheaper than a new one for all of them.
-        AnyConnection::Sqlite(c) => {
-            for row in TagRow::of(server) {
-                diesel::insert_into(server_tags::table).values(row).execute(c)?;
-            }
+        for row in rows {
+            all.push(Arc::new(Server::try_from(row)?));
         }
     }
-    Ok(())
 }
 
 fn load(connection: &mut AnyConnection, id: ServerId) -> Result<Server, Failure> {
@@ -87,37 +90,44 @@ fn guard(connection: &mut AnyConnection, id: ServerId, revision: i64) -> Result<
 
 fn update(connection: &mut AnyConnection, server: &Server) -> Result<Server, Failure> {
     let current = guard(connection, server.id, server.revision - 1)?;
+    // What is reserved changes without a new revision.
+    server.check_holds(current.reserved)?;
     diesel::update(servers::table.find(server.id.0))
         .set((Columns::try_from(server)?, servers::cordoned.eq(server.cordoned)))
         .execute(connection)
         .map_err(|error| Failure::from(error).when(Kind::Unique, name_taken(server)))?;
-    if current.tags != server.tags {
-        diesel::delete(server_tags::table.filter(server_tags::server_id.eq(server.id.0))).execute(connection)?;
-        write_tags(connection, server)?;
-    }
     Ok(Server { reserved: current.reserved, inventory: current.inventory, pool_id: current.pool_id, ..server.clone() })
 }
 
 fn delete(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure> {
     let current = guard(connection, server.id, server.revision)?;
     if !current.reserved.is_zero() {
-        let reason = format!("server \"{}\" still has work on it; cancel or move it first", server.name);
+        let tasks = scheduling::holders(connection, server.id)?;
+        let reason = format!("server \"{}\" still has work on it ({tasks}); cancel or move it first", server.name);
         return Err(Error::conflict("server_in_use", reason).into());
     }
     diesel::delete(servers::table.find(server.id.0)).execute(connection)?;
     Ok(())
 }
 
+/// What is recorded and told of a server that is new or changed.
+fn trace(entry: AuditEntry, server: &Server) -> Trace {
+    Trace::from(entry).telling(Fact::Server(Arc::new(server.clone())))
+}
+
 /// The servers in the database.
 pub struct DieselServers {
     database: Database,
+    roster: Arc<Roster>,
 }
 
 impl DieselServers {
     /// The servers of this database.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        Self { database }
+        let roster = Arc::new(Roster::default());
+        database.follow(roster.clone());
+        Self { database, roster }
     }
 }
 
@@ -127,14 +137,21 @@ impl Servers for DieselServers {
         self.database
             .write(change, move |connection, entry| {
                 let server = insert(connection, server.clone(), entry.created_at)?;
-                let entry = entry.created(&server);
-                Ok((server, Some(entry)))
+                let trace = trace(entry.created(&server), &server);
+                Ok((server, trace))
             })
             .await
     }
 
-    async fn list(&self, filter: ServerFilter, sort: ServerSort, page: PageRequest) -> Result<Page<Server>> {
-        self.database.read(move |connection| query::list(connection, &filter, sort, &page)).await
+    async fn list(&self, filter: ServerFilter, sort: ServerSort, page: PageRequest) -> Result<Page<Arc<RosterEntry>>> {
+        if self.database.catch_up().await.is_ok() {
+            return self.roster.list(&filter, sort, &page);
+        }
+        // What can be read is shown even while nothing can be written.
+        let servers = self.database.read(load_all).await?;
+        let roster = Roster::default();
+        roster.reset(&State { servers, ..State::default() });
+        roster.list(&filter, sort, &page)
     }
 
     async fn get(&self, id: ServerId) -> Result<Server> {
@@ -142,15 +159,28 @@ impl Servers for DieselServers {
     }
 
     async fn update(&self, server: Server, change: Change) -> Result<Done<Server>> {
-        self.database.write(change, move |connection, entry| Ok((update(connection, &server)?, Some(entry)))).await
+        self.database
+            .write(change, move |connection, entry| {
+                let server = update(connection, &server)?;
+                let trace = trace(entry, &server);
+                Ok((server, trace))
+            })
+            .await
     }
 
     async fn confirm(&self, server: Server, change: Change) -> Result<Done<Server>> {
-        let work = move |connection: &mut AnyConnection, _| Ok((guard(connection, server.id, server.revision)?, None));
+        let work = move |connection: &mut AnyConnection, _| {
+            Ok((guard(connection, server.id, server.revision)?, Trace::default()))
+        };
         self.database.write(change, work).await
     }
 
     async fn delete(&self, server: Server, change: Change) -> Result<Done<()>> {
-        self.database.write(change, move |connection, entry| Ok((delete(connection, &server)?, Some(entry)))).await
+        self.database
+            .write(change, move |connection, entry| {
+                delete(connection, &server)?;
+                Ok(((), Trace::from(entry).telling(Fact::ServerGone(server.id))))
+            })
+            .await
     }
 }

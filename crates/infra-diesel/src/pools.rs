@@ -4,6 +4,8 @@ use crate::{
     connection::AnyConnection,
     database::Database,
     failure::{Failure, Kind},
+    feed::Trace,
+    scheduling,
     schema::{pools, servers},
     values::{contains_pattern, from_json, from_us, to_json, to_us, word},
 };
@@ -11,14 +13,16 @@ use async_trait::async_trait;
 use diesel::{prelude::*, sql_types::BigInt};
 use domain::{
     Error, Result,
+    audit::AuditEntry,
     change::{Change, Done, Recorded},
+    feed::Fact,
     ids::PoolId,
     page::{Cursor, Page, PageRequest},
     pools::{Capacity, NewPool, Pool, PoolFilter, PoolState, PoolStrategy, PoolSummary, PoolType, Pools, Quotas},
     text::Name,
     units::Resources,
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 #[derive(Queryable)]
 struct Row {
@@ -38,6 +42,10 @@ struct Row {
     revision: i64,
     created_at_us: i64,
     updated_at_us: i64,
+    reserved_cpu_millis: i64,
+    reserved_memory_mib: i64,
+    reserved_storage_mib: i64,
+    reserved_gpus: i64,
 }
 
 impl TryFrom<Row> for Pool {
@@ -124,6 +132,27 @@ fn insert(connection: &mut AnyConnection, new: NewPool, at: domain::clock::Times
     Ok(Pool { id: PoolId(id), ..pool })
 }
 
+impl Row {
+    fn reserved(&self) -> Resources {
+        Resources {
+            cpu_millis: self.reserved_cpu_millis,
+            memory_mib: self.reserved_memory_mib,
+            storage_mib: self.reserved_storage_mib,
+            gpus: self.reserved_gpus,
+        }
+    }
+}
+
+/// Every pool with what allocations hold on its servers, by id.
+pub(crate) fn load_all(connection: &mut AnyConnection) -> Result<Vec<(Arc<Pool>, Resources)>, Failure> {
+    let rows: Vec<Row> = pools::table.order(pools::id.asc()).load(connection)?;
+    let pools = rows.into_iter().map(|row| {
+        let reserved = row.reserved();
+        Ok((Arc::new(Pool::try_from(row)?), reserved))
+    });
+    pools.collect()
+}
+
 fn load(connection: &mut AnyConnection, id: PoolId) -> Result<Pool, Failure> {
     let row: Option<Row> = pools::table.find(id.0).first(connection).optional()?;
     row.ok_or_else(|| Failure::from(Error::not_found("pool", id)))?.try_into()
@@ -160,6 +189,11 @@ fn delete(connection: &mut AnyConnection, pool: &Pool) -> Result<(), Failure> {
         let shown = format!("{}{others}", names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", "));
         let reason = format!("pool \"{}\" still has servers ({shown}); move or delete them first", pool.name);
         return Err(Error::conflict("pool_not_empty", reason).into());
+    }
+    let live = scheduling::live_in_pool(connection, pool.id)?;
+    if live > 0 {
+        let reason = format!("pool \"{}\" is what {live} unfinished task(s) ask for; cancel them first", pool.name);
+        return Err(Error::conflict("pool_in_use", reason).into());
     }
     diesel::delete(pools::table.find(pool.id.0)).execute(connection)?;
     Ok(())
@@ -232,6 +266,11 @@ fn list(connection: &mut AnyConnection, filter: &PoolFilter, page: &PageRequest)
     Ok(Page::cut(summaries(connection, pools)?, page.limit, total, cursor))
 }
 
+/// What is recorded and told of a pool that is new or changed.
+fn trace(entry: AuditEntry, pool: &Pool) -> Trace {
+    Trace::from(entry).telling(Fact::Pool(Arc::new(pool.clone())))
+}
+
 /// The pools in the database.
 pub struct DieselPools {
     database: Database,
@@ -251,8 +290,8 @@ impl Pools for DieselPools {
         self.database
             .write(change, move |connection, entry| {
                 let pool = insert(connection, pool.clone(), entry.created_at)?;
-                let entry = entry.created(&pool);
-                Ok((pool, Some(entry)))
+                let trace = trace(entry.created(&pool), &pool);
+                Ok((pool, trace))
             })
             .await
     }
@@ -272,10 +311,21 @@ impl Pools for DieselPools {
     }
 
     async fn update(&self, pool: Pool, change: Change) -> Result<Done<Pool>> {
-        self.database.write(change, move |connection, entry| Ok((update(connection, &pool)?, Some(entry)))).await
+        self.database
+            .write(change, move |connection, entry| {
+                let pool = update(connection, &pool)?;
+                let trace = trace(entry, &pool);
+                Ok((pool, trace))
+            })
+            .await
     }
 
     async fn delete(&self, pool: Pool, change: Change) -> Result<Done<()>> {
-        self.database.write(change, move |connection, entry| Ok((delete(connection, &pool)?, Some(entry)))).await
+        self.database
+            .write(change, move |connection, entry| {
+                delete(connection, &pool)?;
+                Ok(((), Trace::from(entry).telling(Fact::PoolGone(pool.id))))
+            })
+            .await
     }
 }

@@ -18,6 +18,10 @@ diesel::table! {
         revision -> BigInt,
         created_at_us -> BigInt,
         updated_at_us -> BigInt,
+        reserved_cpu_millis -> BigInt,
+        reserved_memory_mib -> BigInt,
+        reserved_storage_mib -> BigInt,
+        reserved_gpus -> BigInt,
     }
 }
 
@@ -48,18 +52,9 @@ diesel::table! {
         kernel -> Nullable<Text>,
         agent_version -> Nullable<Text>,
         last_seen_at_us -> Nullable<BigInt>,
-        search_text -> Text,
         revision -> BigInt,
         created_at_us -> BigInt,
         updated_at_us -> BigInt,
-    }
-}
-
-diesel::table! {
-    server_tags (server_id, key) {
-        server_id -> BigInt,
-        key -> Text,
-        value -> Text,
     }
 }
 
@@ -156,8 +151,49 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    tasks (id) {
+        id -> BigInt,
+        spec -> Text,
+        status -> Text,
+        pool_id -> Nullable<BigInt>,
+        attempt -> BigInt,
+        server_id -> Nullable<BigInt>,
+        reason -> Nullable<Text>,
+        detail -> Nullable<Text>,
+        search_text -> Text,
+        revision -> BigInt,
+        created_at_us -> BigInt,
+        updated_at_us -> BigInt,
+        scheduled_at_us -> Nullable<BigInt>,
+        started_at_us -> Nullable<BigInt>,
+        finished_at_us -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    attempts (task_id, number) {
+        task_id -> BigInt,
+        number -> BigInt,
+        server_id -> BigInt,
+        cpu_millis -> BigInt,
+        memory_mib -> BigInt,
+        storage_mib -> BigInt,
+        gpus -> BigInt,
+        held -> Bool,
+        status -> Text,
+        exit_code -> Nullable<BigInt>,
+        signal -> Nullable<BigInt>,
+        reason -> Nullable<Text>,
+        created_at_us -> BigInt,
+        started_at_us -> Nullable<BigInt>,
+        finished_at_us -> Nullable<BigInt>,
+    }
+}
+
 diesel::joinable!(servers -> pools (pool_id));
-diesel::joinable!(server_tags -> servers (server_id));
+diesel::joinable!(attempts -> tasks (task_id));
 diesel::joinable!(sessions -> users (user_id));
-diesel::allow_tables_to_appear_in_same_query!(pools, servers, server_tags);
+diesel::allow_tables_to_appear_in_same_query!(pools, servers);
 diesel::allow_tables_to_appear_in_same_query!(users, sessions);
+diesel::allow_tables_to_appear_in_same_query!(tasks, attempts);

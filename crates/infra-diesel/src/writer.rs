@@ -3,18 +3,25 @@
 //! A durable commit costs milliseconds however little it writes, so the writer takes everything that waits, runs one
 //! command after the other, appends all audit rows last, commits once, and only then answers anybody. If a command
 //! fails, all of the batch are run again, now each in a savepoint of its own, so that only what failed is undone.
-//! Commands are also run again where the database asks for it, so they MUST be repeatable.
+//! Commands are also run again where the database asks for it, so they MUST be repeatable. Those who follow the state in
+//! memory are told before anybody is answered, so that whoever was answered finds there what they did.
 
 use crate::{
     audit::{append, lock_head},
     connection::{AnyConnection, Place, Purpose, connect},
     failure::{Failure, Kind},
+    feed::{self, Feed, Trace},
     url::DatabaseUrl,
 };
 use diesel::connection::SimpleConnection;
 use domain::{
     Error,
-    audit::{AuditEntry, Head, HeadMark, MarkKind, Seal},
+    audit::{Head, HeadMark, MarkKind, Seal},
+    feed::{Fact, State},
+};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -27,8 +34,8 @@ const TRIES: usize = 5;
 
 /// A unit of work that waits for its turn.
 pub(crate) trait Command: Send {
-    /// Does the work and keeps its outcome; returns what is to be recorded.
-    fn run(&mut self, connection: &mut AnyConnection) -> Result<Option<AuditEntry>, Failure>;
+    /// Does the work and keeps its outcome; returns what is to be recorded and told.
+    fn run(&mut self, connection: &mut AnyConnection) -> Result<Trace, Failure>;
     /// Keeps a failure as the outcome.
     fn fail(&mut self, error: Error);
     /// Tells the outcome to whoever waits for it.
@@ -45,11 +52,15 @@ pub(crate) struct WriterHandle {
 
 impl WriterHandle {
     /// Starts the writer's thread; it ends when the last handle is dropped and the queue is empty.
-    pub(crate) fn start(url: DatabaseUrl, seal: Seal) -> Result<(Self, std::thread::JoinHandle<()>), Error> {
+    pub(crate) fn start(
+        url: DatabaseUrl,
+        seal: Seal,
+        feed: Arc<Feed>,
+    ) -> Result<(Self, std::thread::JoinHandle<()>), Error> {
         let (queue, commands) = mpsc::channel(QUEUE);
         let (head_sender, head) = watch::channel(Head::default());
         let (written_sender, written) = watch::channel(None);
-        let mut writer = Writer { url, seal, connection: None, head: head_sender, written: written_sender };
+        let mut writer = Writer { url, seal, connection: None, feed, head: head_sender, written: written_sender };
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || writer.work(commands))
@@ -79,6 +90,7 @@ struct Writer {
     url: DatabaseUrl,
     seal: Seal,
     connection: Option<(AnyConnection, Place)>,
+    feed: Arc<Feed>,
     head: watch::Sender<Head>,
     written: watch::Sender<Option<HeadMark>>,
 }
@@ -91,31 +103,93 @@ impl Writer {
         }
     }
 
-    /// Commits a batch and answers everybody in it.
+    /// Commits a batch, tells those who follow, and answers everybody in it.
     fn serve(&mut self, mut batch: Vec<Box<dyn Command>>) {
-        if let Err(failure) = self.commit_patiently(&mut batch) {
-            tracing::warn!(error = ?failure, commands = batch.len(), "a batch of writes was not committed");
-            fail_all(&mut batch, failure);
+        // What panics is a fault of ours in one command; all that come later still need a writer. The connection goes
+        // down with the panic, and so does what was not committed.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.commit_patiently(&mut batch)));
+        match outcome {
+            Ok(Ok(committed)) => self.tell(committed),
+            Ok(Err(failure)) => {
+                tracing::warn!(error = ?failure, commands = batch.len(), "a batch of writes was not committed");
+                fail_all(&mut batch, failure);
+            }
+            Err(_panic) => {
+                self.feed.lose();
+                tracing::error!(commands = batch.len(), "a write panicked; its batch was not committed");
+                fail_all(&mut batch, Error::internal("a write panicked").into());
+            }
         }
         for command in batch {
             command.answer();
         }
     }
 
-    fn commit_patiently(&mut self, batch: &mut [Box<dyn Command>]) -> Result<(), Failure> {
+    /// What is committed stands whatever happens here: at worst, followers know nothing until they are told anew.
+    fn tell(&mut self, committed: Committed) {
+        if !self.feed.is_wanted() {
+            return;
+        }
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            if self.feed.is_at(&committed.before) {
+                self.feed.tell(&committed.facts, committed.after);
+                return Ok(());
+            }
+            self.feed.lose();
+            let (state, head) = self.read_all()?;
+            self.feed.retell(&state, head);
+            Ok::<_, Failure>(())
+        }));
+        match told {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(error = ?failure, "the state could not be read into memory"),
+            Err(_panic) => {
+                self.feed.lose();
+                tracing::error!("taking in what was committed panicked; it is read anew");
+            }
+        }
+    }
+
+    /// Reads everything as it is at one head.
+    fn read_all(&mut self) -> Result<(State, Head), Failure> {
+        let place = Place::of(&self.url);
+        let mut connection = self.connect(&place)?;
+        let outcome = read_all(&mut connection);
+        if connection.batch_execute("ROLLBACK").is_ok() {
+            self.connection = Some((connection, place));
+        }
+        outcome
+    }
+
+    /// The connection that is open already, if it is to what is there now.
+    fn connect(&mut self, place: &Place) -> Result<AnyConnection, Failure> {
+        match self.connection.take() {
+            Some((connection, opened)) if opened == *place => Ok(connection),
+            _ => connect(&self.url, Purpose::Write),
+        }
+    }
+
+    fn commit_patiently(&mut self, batch: &mut [Box<dyn Command>]) -> Result<Committed, Failure> {
         for _ in 1..TRIES {
             match self.commit(batch) {
                 Err(Attempt::Repeatable(failure)) if repeats(failure.kind()) => {
                     tracing::debug!(error = %failure, "a transaction is repeated");
                 }
-                outcome => return outcome.map_err(Attempt::into_failure),
+                outcome => return outcome.map_err(|attempt| self.give_up(attempt)),
             }
         }
-        self.commit(batch).map_err(Attempt::into_failure)
+        self.commit(batch).map_err(|attempt| self.give_up(attempt))
+    }
+
+    fn give_up(&self, attempt: Attempt) -> Failure {
+        if matches!(attempt, Attempt::Unknown(_)) {
+            self.feed.lose();
+        }
+        attempt.into_failure()
     }
 
     /// One attempt; where a command fails, a second one that keeps the others apart from it.
-    fn commit(&mut self, batch: &mut [Box<dyn Command>]) -> Result<(), Attempt> {
+    fn commit(&mut self, batch: &mut [Box<dyn Command>]) -> Result<Committed, Attempt> {
         match self.commit_once(batch, Apart::Never) {
             Err(Attempt::Spoilt(_)) => self.commit_once(batch, Apart::Each),
             outcome => outcome,
@@ -123,17 +197,14 @@ impl Writer {
     }
 
     /// Leaves no transaction open.
-    fn commit_once(&mut self, batch: &mut [Box<dyn Command>], apart: Apart) -> Result<(), Attempt> {
+    fn commit_once(&mut self, batch: &mut [Box<dyn Command>], apart: Apart) -> Result<Committed, Attempt> {
         let place = Place::of(&self.url);
-        let mut connection = match self.connection.take() {
-            Some((connection, opened)) if opened == place => connection,
-            _ => connect(&self.url, Purpose::Write).map_err(Attempt::Repeatable)?,
-        };
+        let mut connection = self.connect(&place).map_err(Attempt::Repeatable)?;
         let outcome = transact(&mut connection, &self.seal, batch, apart);
         match &outcome {
-            Ok(written) => {
+            Ok(committed) => {
                 self.connection = Some((connection, place));
-                if let Some(mark) = written {
+                if let Some(mark) = &committed.mark {
                     self.written.send_replace(Some(mark.clone()));
                     self.head.send_replace(mark.head.clone());
                 }
@@ -141,8 +212,27 @@ impl Writer {
             // After a failed rollback the connection is dropped, which rolls back as well.
             Err(_) => self.connection = connection.batch_execute("ROLLBACK").is_ok().then_some((connection, place)),
         }
-        outcome.map(|_| ())
+        outcome
     }
+}
+
+/// What a transaction did.
+struct Committed {
+    /// The head that it began at.
+    before: Head,
+    /// The head that it ended at; the same if nothing was recorded.
+    after: Head,
+    /// The head with its time, if something was recorded.
+    mark: Option<HeadMark>,
+    /// What is so from now on.
+    facts: Vec<Fact>,
+}
+
+/// In a transaction that the caller ends. Writers of other processes wait, so that what is read belongs to the head.
+fn read_all(connection: &mut AnyConnection) -> Result<(State, Head), Failure> {
+    begin(connection)?;
+    let head = lock_head(connection)?;
+    Ok((feed::load(connection)?, head))
 }
 
 /// Whether it is worth trying again: the database asked for it, or the connection was an old one.
@@ -195,24 +285,40 @@ impl From<diesel::result::Error> for Attempt {
     }
 }
 
-/// Runs the batch in one transaction; the new head of the audit log, if something was recorded.
+/// Runs the batch in one transaction.
 fn transact(
     connection: &mut AnyConnection,
     seal: &Seal,
     batch: &mut [Box<dyn Command>],
     apart: Apart,
-) -> Result<Option<HeadMark>, Attempt> {
+) -> Result<Committed, Attempt> {
     begin(connection)?;
     // Writers of other processes wait here, before they hold anything that another could wait for: no deadlocks, and
     // whatever a command reads is what the one before it left, be it a name, a revision or an idempotency key.
-    let head = lock_head(connection)?;
-    let mut entries = Vec::with_capacity(batch.len());
-    for command in &mut *batch {
+    let before = lock_head(connection)?;
+    let Trace { entries, facts } = run_all(connection, batch, apart)?;
+    let (after, mark) = match entries.last() {
+        Some(last) => {
+            let (at, head) = (last.created_at, append(connection, seal, before.clone(), &entries)?);
+            (head.clone(), Some(HeadMark { at, kind: MarkKind::Head, head }))
+        }
+        None => (before.clone(), None),
+    };
+    connection.batch_execute("COMMIT").map_err(|error| {
+        let failure = Failure::from(error);
+        if failure.kind() == Some(Kind::Gone) { Attempt::Unknown(failure) } else { Attempt::Repeatable(failure) }
+    })?;
+    Ok(Committed { before, after, mark, facts })
+}
+
+fn run_all(connection: &mut AnyConnection, batch: &mut [Box<dyn Command>], apart: Apart) -> Result<Trace, Attempt> {
+    let mut trace = Trace::default();
+    for command in batch {
         if apart == Apart::Each {
             connection.batch_execute("SAVEPOINT command")?;
         }
         match command.run(connection) {
-            Ok(entry) => entries.extend(entry),
+            Ok(left) => trace.append(left),
             Err(failure) if failure.is_fatal() => return Err(failure.into()),
             Err(failure) if apart == Apart::Never => return Err(Attempt::Spoilt(failure)),
             Err(failure) => {
@@ -224,18 +330,7 @@ fn transact(
             connection.batch_execute("RELEASE SAVEPOINT command")?;
         }
     }
-    let written = match entries.last() {
-        Some(last) => {
-            let (at, head) = (last.created_at, append(connection, seal, head, &entries)?);
-            Some(HeadMark { at, kind: MarkKind::Head, head })
-        }
-        None => None,
-    };
-    connection.batch_execute("COMMIT").map_err(|error| {
-        let failure = Failure::from(error);
-        if failure.kind() == Some(Kind::Gone) { Attempt::Unknown(failure) } else { Attempt::Repeatable(failure) }
-    })?;
-    Ok(written)
+    Ok(trace)
 }
 
 /// `SQLite` takes the write lock at once: a transaction that reads first and writes later fails when others write.

@@ -5,7 +5,7 @@ mod dto;
 use crate::{
     ApiError,
     extract::{Body, Id, IfMatch, Once, Query},
-    reply::{Created, Listed, NoContent, Reply, Versioned},
+    reply::{Created, Joined, NoContent, Reply, Versioned},
     rooms::{Actor, delivery, once_of},
 };
 use actix_web::web::Data;
@@ -55,10 +55,10 @@ async fn server_list(
     actor: Actor,
     fleet: Data<ServerService>,
     query: Query<ServerListQuery>,
-) -> Result<Listed<ServerView>, ApiError> {
+) -> Result<Joined<ServerView>, ApiError> {
     let (filter, sort, page) = query.0.parse()?;
     let servers = fleet.server_list(&actor, filter, sort, page).await?;
-    Ok(Listed(servers.map(ServerView::from)))
+    Ok(Joined::new(&servers, |server| server.shown(dto::text)))
 }
 
 /// Look at a server

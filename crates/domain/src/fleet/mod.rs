@@ -5,12 +5,14 @@
 
 mod model;
 mod ports;
+mod roster;
 mod service;
 
 pub use model::{
     Architecture, Driver, Inventory, NewServer, Server, ServerFilter, ServerPatch, ServerSort, ServerStatus, SortKey,
 };
 pub use ports::Servers;
+pub use roster::{Roster, RosterEntry};
 pub use service::ServerService;
 
 #[cfg(any(test, feature = "mocks"))]

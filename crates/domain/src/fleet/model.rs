@@ -182,6 +182,14 @@ impl Server {
         words.join("\n").to_lowercase()
     }
 
+    /// # Errors
+    /// [`crate::Error::Invalid`] naming the capacities that are less than `reserved`.
+    pub fn check_holds(&self, reserved: Resources) -> crate::Result<()> {
+        let mut checks = crate::error::Checks::default();
+        check_still_holds(&mut checks, self.capacity, reserved);
+        checks.finish()
+    }
+
     /// This server with a patch applied, at its next revision.
     ///
     /// # Errors

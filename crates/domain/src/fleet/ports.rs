@@ -1,4 +1,7 @@
-use super::model::{NewServer, Server, ServerFilter, ServerSort};
+use super::{
+    model::{NewServer, Server, ServerFilter, ServerSort},
+    roster::RosterEntry,
+};
 use crate::{
     Result,
     change::{Change, Done},
@@ -6,6 +9,7 @@ use crate::{
     page::{Page, PageRequest},
 };
 use async_trait::async_trait;
+use std::sync::Arc;
 
 /// The servers in the database.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
@@ -17,8 +21,9 @@ pub trait Servers: Send + Sync {
     /// `pool_id` if there is no such pool.
     async fn create(&self, server: NewServer, change: Change) -> Result<Done<Server>>;
 
-    /// Servers that match. Pages MUST neither repeat nor skip rows when others are inserted meanwhile.
-    async fn list(&self, filter: ServerFilter, sort: ServerSort, page: PageRequest) -> Result<Page<Server>>;
+    /// Servers that match, as they are now: MUST show what was committed before the call, by whomever. Pages MUST neither
+    /// repeat nor skip rows when others are inserted meanwhile.
+    async fn list(&self, filter: ServerFilter, sort: ServerSort, page: PageRequest) -> Result<Page<Arc<RosterEntry>>>;
 
     /// MUST fail with [`crate::Error::NotFound`] if there is none.
     async fn get(&self, id: ServerId) -> Result<Server>;

@@ -1,6 +1,7 @@
 use super::{
     model::{NewServer, Server, ServerFilter, ServerPatch, ServerSort},
     ports::Servers,
+    roster::RosterEntry,
 };
 use crate::{
     Error, Result,
@@ -49,7 +50,7 @@ impl ServerService {
         filter: ServerFilter,
         sort: ServerSort,
         page: PageRequest,
-    ) -> Result<Page<Server>> {
+    ) -> Result<Page<Arc<RosterEntry>>> {
         actor.authorize(Operation::ServerList)?;
         self.servers.list(filter, sort, page).await
     }

@@ -2,15 +2,10 @@
 
 use crate::{
     failure::Failure,
-    schema::{server_tags, servers},
+    schema::servers,
     values::{corrupt, from_json, from_us, to_json, to_us, word},
 };
-use diesel::{
-    pg::Pg,
-    prelude::*,
-    query_builder::{AstPass, QueryFragment, QueryId},
-    sql_types::{Array, BigInt, Text},
-};
+use diesel::prelude::*;
 use domain::{
     fleet::{Architecture, Inventory, Server, ServerStatus},
     ids::{PoolId, ServerId},
@@ -45,7 +40,6 @@ pub(super) struct Row {
     kernel: Option<String>,
     agent_version: Option<String>,
     last_seen_at_us: Option<i64>,
-    _search_text: String,
     revision: i64,
     created_at_us: i64,
     updated_at_us: i64,
@@ -111,7 +105,6 @@ pub(super) struct Columns {
     cluster: Option<String>,
     zone: Option<String>,
     tags: String,
-    search_text: String,
     revision: i64,
     updated_at_us: i64,
 }
@@ -133,60 +126,8 @@ impl TryFrom<&Server> for Columns {
             cluster: server.cluster.clone(),
             zone: server.zone.clone(),
             tags: to_json(&server.tags)?,
-            search_text: server.search_text(),
             revision: server.revision,
             updated_at_us: to_us(server.updated_at),
         })
     }
 }
-
-/// A tag of a server, as a row.
-#[derive(Insertable)]
-#[diesel(table_name = server_tags)]
-#[diesel(treat_none_as_default_value = false)]
-pub(super) struct TagRow<'a> {
-    server_id: i64,
-    key: &'a str,
-    value: &'a str,
-}
-
-impl<'a> TagRow<'a> {
-    pub(super) fn of(server: &'a Server) -> impl Iterator<Item = Self> {
-        server.tags.iter().map(|(key, value)| Self { server_id: server.id.0, key, value })
-    }
-}
-
-/// All tags of a server in one statement whose text does not depend on how many they are, so that it is prepared once.
-pub(super) struct TagArrays<'a> {
-    server_id: i64,
-    keys: Vec<&'a str>,
-    values: Vec<&'a str>,
-}
-
-impl<'a> TagArrays<'a> {
-    pub(super) fn of(server: &'a Server) -> Self {
-        let (keys, values) = server.tags.iter().unzip();
-        Self { server_id: server.id.0, keys, values }
-    }
-}
-
-/// The type stands for the text, so that diesel knows the statement again.
-impl QueryId for TagArrays<'_> {
-    type QueryId = TagArrays<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl QueryFragment<Pg> for TagArrays<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("INSERT INTO server_tags (server_id, key, value) SELECT ");
-        out.push_bind_param::<BigInt, _>(&self.server_id)?;
-        out.push_sql(", * FROM unnest(");
-        out.push_bind_param::<Array<Text>, _>(&self.keys)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<Text>, _>(&self.values)?;
-        out.push_sql(")");
-        Ok(())
-    }
-}
-
-impl RunQueryDsl<PgConnection> for TagArrays<'_> {}

@@ -8,7 +8,7 @@ use diesel::{
 };
 
 /// Tables whose ids the database counts up.
-const COUNTED: [&str; 5] = ["pools", "servers", "users", "tokens", "sessions"];
+const COUNTED: [&str; 6] = ["pools", "servers", "tasks", "users", "tokens", "sessions"];
 /// Rows that are inserted by one statement; `SQLite` takes 32,766 parameters.
 const STEP: usize = 500;
 
@@ -102,7 +102,8 @@ tables! {
         id: i64, name: String, kind: String, quota_cpu_millis: Option<i64>, quota_memory_mib: Option<i64>,
         quota_storage_mib: Option<i64>, quota_gpus: Option<i64>, watermarks: String, strategy: String, labels: String,
         description: Option<String>, state: String, search_text: String, revision: i64, created_at_us: i64,
-        updated_at_us: i64,
+        updated_at_us: i64, reserved_cpu_millis: i64, reserved_memory_mib: i64, reserved_storage_mib: i64,
+        reserved_gpus: i64,
     }
     servers (id) {
         id: i64, name: String, architecture: String, status: String, cpu_millis: i64, memory_mib: i64,
@@ -110,9 +111,18 @@ tables! {
         reserved_gpus: i64, gpu_model: Option<String>, location: Option<String>, cluster: Option<String>,
         zone: Option<String>, pool_id: Option<i64>, tags: String, cordoned: bool, emulated_architectures: String,
         drivers: String, os: Option<String>, kernel: Option<String>, agent_version: Option<String>,
-        last_seen_at_us: Option<i64>, search_text: String, revision: i64, created_at_us: i64, updated_at_us: i64,
+        last_seen_at_us: Option<i64>, revision: i64, created_at_us: i64, updated_at_us: i64,
     }
-    server_tags (server_id, key) { server_id: i64, key: String, value: String }
+    tasks (id) {
+        id: i64, spec: String, status: String, pool_id: Option<i64>, attempt: i64, server_id: Option<i64>,
+        reason: Option<String>, detail: Option<String>, search_text: String, revision: i64, created_at_us: i64,
+        updated_at_us: i64, scheduled_at_us: Option<i64>, started_at_us: Option<i64>, finished_at_us: Option<i64>,
+    }
+    attempts (task_id, number) {
+        task_id: i64, number: i64, server_id: i64, cpu_millis: i64, memory_mib: i64, storage_mib: i64, gpus: i64,
+        held: bool, status: String, exit_code: Option<i64>, signal: Option<i64>, reason: Option<String>,
+        created_at_us: i64, started_at_us: Option<i64>, finished_at_us: Option<i64>,
+    }
     users (id) {
         id: i64, name: String, role: String, password_hash: String, disabled: bool, revision: i64,
         created_at_us: i64, updated_at_us: i64,

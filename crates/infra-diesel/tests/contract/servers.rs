@@ -126,7 +126,7 @@ async fn an_update_writes_all_that_an_operator_decides(store: Store) {
         assert_eq!(row.entry.before, Some(serde_json::to_value(&server).unwrap()));
         assert_eq!(row.entry.target, Some(after.target()));
         let tagged = ServerFilter { tags: vec![("env".to_owned(), "prod".to_owned())], ..ServerFilter::default() };
-        let found = store.servers.list(tagged, ServerSort::NEWEST_FIRST, PageRequest::default()).await.unwrap();
+        let found = store.list(tagged, ServerSort::NEWEST_FIRST, PageRequest::default()).await.unwrap();
         assert_eq!(found.total, i64::from(after.tags != bare.tags), "the index of tags follows");
         server = after;
     }
@@ -207,7 +207,7 @@ async fn a_deleted_server_is_gone_with_its_tags(store: Store) {
     let change_of = |server: &Server| entry_at("server.delete", 1).deleted(server).into();
     store.servers.delete(server.clone(), change_of(&server)).await.unwrap();
     let filter = ServerFilter { tags: vec![("env".to_owned(), "prod".to_owned())], ..ServerFilter::default() };
-    let found = store.servers.list(filter, ServerSort::NEWEST_FIRST, PageRequest::default()).await.unwrap();
+    let found = store.list(filter, ServerSort::NEWEST_FIRST, PageRequest::default()).await.unwrap();
     assert_eq!((found.total, found.items.len()), (0, 0));
     let again = store.servers.create(tagged, change("server.create")).await.unwrap().value;
     assert!(again.id > server.id, "an id that audit rows name is not given again");
@@ -259,7 +259,7 @@ async fn filters_must_all_match(store: Store) {
         (ServerFilter { status: Some(ServerStatus::Online), ..all }, &[]),
     ];
     for (filter, expected) in cases {
-        let page = store.servers.list(filter.clone(), ServerSort::NEWEST_FIRST, PageRequest::default()).await.unwrap();
+        let page = store.list(filter.clone(), ServerSort::NEWEST_FIRST, PageRequest::default()).await.unwrap();
         assert_eq!(page.items.iter().collect::<Vec<_>>(), expected, "{filter:?}");
         assert_eq!(page.total, i64::try_from(expected.len()).unwrap(), "{filter:?}");
         assert_eq!(page.next, None);
@@ -281,7 +281,7 @@ async fn pages_neither_repeat_nor_skip_in_any_order(store: Store) {
     }
     for text in ["id", "-id", "name", "-name", "total_cpu", "-total_cpu", "total_memory", "-total_memory"] {
         let sort = ServerSort::parse(text).unwrap();
-        let list = |page| store.servers.list(ServerFilter::default(), sort, page);
+        let list = |page| store.list(ServerFilter::default(), sort, page);
         for limit in [1, 3] {
             let there = list(PageRequest { limit: 1000, after: None }).await.unwrap();
             assert_eq!(there.total, i64::try_from(count.get()).unwrap());

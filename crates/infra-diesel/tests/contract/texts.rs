@@ -88,7 +88,7 @@ async fn texts_come_back_as_they_went_in(store: Store) {
             tags: vec![("key".to_owned(), text.clone())],
             ..ServerFilter::default()
         };
-        let found = store.servers.list(exactly, ServerSort::NEWEST_FIRST, WHOLE).await.unwrap();
+        let found = store.list(exactly, ServerSort::NEWEST_FIRST, WHOLE).await.unwrap();
         assert_eq!(found.items, [server], "{text:?}");
         let new = NewPool { description: Some(text.clone()), labels: tags(&[("key", &text)]), ..new_pool(&text) };
         let pool = store.pools.create(new, change("pool.create")).await.unwrap().value;
@@ -130,7 +130,7 @@ async fn names_sort_by_code_point(store: Store) {
     for (text, descending) in [("name", false), ("-name", true)] {
         let sort = ServerSort::parse(text).unwrap();
         for limit in [1000, 37] {
-            let list = |page| store.servers.list(ServerFilter::default(), sort, page);
+            let list = |page| store.list(ServerFilter::default(), sort, page);
             let listed = crate::store::walk(limit, list, || async {}).await;
             let mut listed: Vec<Name> = listed.into_iter().map(|server| server.name).collect();
             if descending {
@@ -165,7 +165,7 @@ async fn a_keyword_is_text_not_a_pattern(store: Store) {
         let expected: BTreeSet<String> = expected.iter().map(|text| (*text).to_owned()).collect();
         let keyword = Some(keyword.to_owned());
         let filter = ServerFilter { keyword: keyword.clone(), ..ServerFilter::default() };
-        let page = store.servers.list(filter, ServerSort::NEWEST_FIRST, WHOLE).await.unwrap();
+        let page = store.list(filter, ServerSort::NEWEST_FIRST, WHOLE).await.unwrap();
         let found: BTreeSet<String> = page.items.iter().map(|server| server.name.to_string()).collect();
         assert_eq!(found, expected, "servers with {keyword:?}");
         let page = store.pools.list(PoolFilter { keyword: keyword.clone(), kind: None }, WHOLE).await.unwrap();
@@ -184,7 +184,7 @@ async fn any_keyword_finds_what_contains_it(store: Store) {
     });
     for keyword in parts {
         let filter = ServerFilter { keyword: Some(keyword.clone()), ..ServerFilter::default() };
-        let found = store.servers.list(filter, ServerSort::parse("id").unwrap(), WHOLE).await.unwrap().items;
+        let found = store.list(filter, ServerSort::parse("id").unwrap(), WHOLE).await.unwrap().items;
         let found: BTreeSet<_> = found.iter().map(|server| &server.name).collect();
         let contains = |server: &&Server| server.search_text().contains(&keyword.to_lowercase());
         let expected: BTreeSet<_> = servers.iter().filter(contains).map(|server| &server.name).collect();

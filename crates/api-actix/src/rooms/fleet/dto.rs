@@ -374,6 +374,11 @@ impl From<Server> for ServerView {
     }
 }
 
+/// A server's JSON. Nothing in a view can fail to be written.
+pub(super) fn text(server: &Server) -> String {
+    serde_json::to_string(&ServerView::from(server.clone())).unwrap_or_default()
+}
+
 fn driver_word(driver: Driver) -> &'static str {
     match driver {
         Driver::Docker => "docker",

@@ -1,0 +1,56 @@
+//! What commits, told at once to those who keep a part of the state in memory.
+//!
+//! Invariants: facts are told in the order in which they were committed, before whoever asked for the change gets an
+//! answer; what was not committed is not told. A fact carries the state after the change, so that hearing one twice
+//! changes nothing. Where somebody else changed the database, everything is told anew.
+
+use crate::{
+    fleet::Server,
+    ids::{PoolId, ServerId, TaskId},
+    pools::Pool,
+    scheduling::Task,
+    units::Resources,
+};
+use std::sync::Arc;
+
+/// One thing that is so from now on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// A server is new or changed.
+    Server(Arc<Server>),
+    /// A server is gone.
+    ServerGone(ServerId),
+    /// A pool is new or changed.
+    Pool(Arc<Pool>),
+    /// A pool is gone.
+    PoolGone(PoolId),
+    /// This is what allocations hold on a server.
+    ServerReserved(ServerId, Resources),
+    /// This is what allocations hold on a pool's servers.
+    PoolReserved(PoolId, Resources),
+    /// A task is new or changed.
+    Task(Arc<Task>),
+    /// A task is gone.
+    TaskGone(TaskId),
+}
+
+/// Everything that facts are about, as it is at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    /// Every server, by id.
+    pub servers: Vec<Arc<Server>>,
+    /// Every pool with what allocations hold on its servers, by id.
+    pub pools: Vec<(Arc<Pool>, Resources)>,
+    /// Every task that is pending, by id.
+    pub pending: Vec<Arc<Task>>,
+}
+
+/// Somebody who keeps up with the state in memory. Both methods are called on the thread that commits: they MUST be
+/// quick and MUST NOT wait for it.
+pub trait Follower: Send + Sync {
+    /// Forgets what was known: this is how everything is now.
+    fn reset(&self, state: &State);
+
+    /// Takes in what one transaction changed.
+    fn follow(&self, facts: &[Fact]);
+}
