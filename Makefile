@@ -40,7 +40,7 @@ audit: ## Check the dependencies for known vulnerabilities (needs the network)
 	$(CARGO_DENY) check advisories
 
 .PHONY: bench
-bench: build-tools test-tools ## Measure the release on SQLite and PostgreSQL
+bench: build-tools test-tools bench-tools ## Measure the release on SQLite and PostgreSQL, beside Slurm
 	cargo build --release --locked -p tests --bins
 	"$(TARGET_DIR)/release/starlink-bench" $(ARGS)
 
@@ -59,6 +59,10 @@ build-tools:
 .PHONY: test-tools
 test-tools:
 	@scripts/install-test-tools
+
+.PHONY: bench-tools
+bench-tools:
+	@scripts/install-bench-tools
 
 .PHONY: lint-tools
 lint-tools:

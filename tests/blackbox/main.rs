@@ -13,6 +13,7 @@ mod fleet;
 mod idempotency;
 mod identity;
 mod pools;
+mod scheduling;
 mod secrets;
 mod startup;
 mod support;

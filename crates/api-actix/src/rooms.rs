@@ -4,6 +4,7 @@ pub mod audit;
 pub mod fleet;
 pub mod identity;
 pub mod pools;
+pub mod scheduling;
 pub mod system;
 
 mod dto;
@@ -30,6 +31,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
     audit::routes(config);
     fleet::routes(config);
     pools::routes(config);
+    scheduling::routes(config);
 }
 
 /// What the API document is made from.
@@ -43,6 +45,7 @@ pub fn blueprint() -> Blueprint {
             ("audit", "Who did what, when, to what, with what outcome."),
             ("fleet", "Servers: what they are, what they have, and whether they take work."),
             ("pools", "Resource pools: groups of servers with quotas and a placement strategy."),
+            ("scheduling", "Tasks, where they run and why they do not, and the ledger of what they hold."),
         ],
         handmade: Vec::new(),
         notes,

@@ -22,6 +22,8 @@ ids!(
     ServerId,
     /// Identifies a resource pool.
     PoolId,
+    /// Identifies a task; tasks are numbered in the order in which they were posted.
+    TaskId,
     /// Identifies a user.
     UserId,
     /// Identifies an API token.

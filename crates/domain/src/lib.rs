@@ -10,6 +10,7 @@ pub mod clock;
 pub mod digest;
 pub mod entropy;
 pub mod error;
+pub mod feed;
 pub mod fleet;
 pub mod health;
 pub mod identity;
@@ -18,6 +19,7 @@ pub mod lease;
 pub mod page;
 pub mod patch;
 pub mod pools;
+pub mod scheduling;
 #[cfg(test)]
 mod testing;
 pub mod text;

@@ -35,6 +35,26 @@ impl Resources {
         }
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, more: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis + more.cpu_millis,
+            memory_mib: self.memory_mib + more.memory_mib,
+            storage_mib: self.storage_mib + more.storage_mib,
+            gpus: self.gpus + more.gpus,
+        }
+    }
+
+    /// Whether there is no more of anything than in `room`.
+    #[must_use]
+    pub fn fits_in(self, room: Self) -> bool {
+        self.cpu_millis <= room.cpu_millis
+            && self.memory_mib <= room.memory_mib
+            && self.storage_mib <= room.storage_mib
+            && self.gpus <= room.gpus
+    }
+
     /// Whether nothing of anything is held.
     #[must_use]
     pub fn is_zero(self) -> bool {

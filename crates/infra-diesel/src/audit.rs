@@ -4,6 +4,7 @@ use crate::{
     connection::{AnyConnection, each},
     database::Database,
     failure::Failure,
+    paging::{self, newest_first},
     schema::{audit_checkpoints, audit_head, audit_logs},
     values::{from_us, sought, to_us},
 };
@@ -17,7 +18,7 @@ use domain::{
     },
     change::Change,
     clock::Timestamp,
-    page::{Cursor, Page, PageRequest},
+    page::{Page, PageRequest},
 };
 
 /// Rows that a check of the chain holds in memory at a time.
@@ -168,19 +169,9 @@ impl AuditLog for DieselAuditLog {
     async fn list(&self, filter: AuditFilter, page: PageRequest) -> Result<Page<AuditRow>> {
         self.database
             .read(move |connection| {
-                let total: i64 = matching!(&filter).count().get_result(connection)?;
-                let mut query = matching!(&filter);
-                if let Some(after) = &page.after {
-                    query = query.filter(audit_logs::seq.lt(after.id));
-                }
-                let rows: Vec<Row> =
-                    query.order(audit_logs::seq.desc()).limit(i64::from(page.limit) + 1).load(connection)?;
+                let (rows, total): (Vec<Row>, _) = newest_first!(connection, page, audit_logs::seq, matching!(&filter));
                 let rows = rows.into_iter().map(|row| StoredRow::from(row).read()).collect::<Result<Vec<_>>>()?;
-                Ok(Page::cut(rows, page.limit, total, |row| Cursor {
-                    sort: "-seq".to_owned(),
-                    key: String::new(),
-                    id: row.seq,
-                }))
+                Ok(paging::page(rows, &page, total, "-seq", |row| row.seq))
             })
             .await
     }

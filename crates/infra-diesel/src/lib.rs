@@ -14,6 +14,7 @@ mod idempotency;
 mod identity;
 mod leases;
 mod migrate;
+mod paging;
 mod pools;
 mod scheduling;
 mod schema;

@@ -5,6 +5,7 @@ use crate::{
     database::Database,
     failure::{Failure, Kind},
     feed::Trace,
+    paging::{self, newest_first},
     scheduling,
     schema::{pools, servers},
     values::{contains_pattern, from_json, from_us, to_json, to_us, word},
@@ -17,7 +18,7 @@ use domain::{
     change::{Change, Done, Recorded},
     feed::Fact,
     ids::PoolId,
-    page::{Cursor, Page, PageRequest},
+    page::{Page, PageRequest},
     pools::{Capacity, NewPool, Pool, PoolFilter, PoolState, PoolStrategy, PoolSummary, PoolType, Pools, Quotas},
     text::Name,
     units::Resources,
@@ -255,15 +256,9 @@ macro_rules! matching {
 }
 
 fn list(connection: &mut AnyConnection, filter: &PoolFilter, page: &PageRequest) -> Result<Page<PoolSummary>, Failure> {
-    let total: i64 = matching!(filter).count().get_result(connection)?;
-    let mut query = matching!(filter);
-    if let Some(after) = &page.after {
-        query = query.filter(pools::id.lt(after.id));
-    }
-    let rows: Vec<Row> = query.order(pools::id.desc()).limit(i64::from(page.limit) + 1).load(connection)?;
+    let (rows, total): (Vec<Row>, _) = newest_first!(connection, page, pools::id, matching!(filter));
     let pools = rows.into_iter().map(Pool::try_from).collect::<Result<Vec<_>, _>>()?;
-    let cursor = |pool: &PoolSummary| Cursor { sort: "-id".to_owned(), key: String::new(), id: pool.pool.id.0 };
-    Ok(Page::cut(summaries(connection, pools)?, page.limit, total, cursor))
+    Ok(paging::page(summaries(connection, pools)?, page, total, "-id", |summary| summary.pool.id.0))
 }
 
 /// What is recorded and told of a pool that is new or changed.

@@ -5,21 +5,25 @@ use crate::{
     config::Config,
     data_dir::{DataDir, DataDirError, KeyOrigin, read_or_create_key},
 };
+use chrono::TimeDelta;
 use domain::{
     Error,
     audit::{AuditService, HeadFile, Seal},
     clock::Clock,
+    digest::hex,
     entropy::Entropy,
     fleet::ServerService,
     identity::{SessionPorts, SessionService, TokenService, UserService},
     lease::Leases,
     pools::PoolService,
+    scheduling::{Desk, Engine, Scheduler, TaskPorts, TaskService},
 };
 use infra_diesel::{
     Database, DatabaseOptions, DatabaseUrl, DieselAuditLog, DieselLeases, DieselPools, DieselServers, DieselSessions,
-    DieselTokens, DieselUsers, MigrationReport, migrate,
+    DieselTasks, DieselTokens, DieselUsers, MigrationReport, migrate,
 };
 use std::{path::PathBuf, sync::Arc};
+use tokio::sync::Notify;
 
 /// Why the server, or a command, could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +82,8 @@ pub struct Site {
     pub key_origin: KeyOrigin,
     /// The heads noted outside the database.
     pub heads: Arc<dyn HeadFile>,
+    /// After how long a server is kept free for a task that waits.
+    pub task_patience: TimeDelta,
 }
 
 impl Site {
@@ -91,7 +97,17 @@ impl Site {
         let key = read_or_create_key(&config.audit_key_file, &*machine.entropy)?;
         let seal = Seal::new(&key.bytes);
         let heads = Arc::new(FileHeads::new(data.join("audit.heads"), seal.clone()));
-        Ok(Self { data, url, seal, key_origin: key.origin, heads })
+        let task_patience = TimeDelta::seconds(config.task_patience_seconds.into());
+        Ok(Self { data, url, seal, key_origin: key.origin, heads, task_patience })
+    }
+
+    /// What tells this data directory's server apart from others on the same database; the same after each restart.
+    ///
+    /// # Errors
+    /// If the file that it is kept in cannot be read or made.
+    pub fn node(&self, machine: &Machine) -> Result<Arc<str>, StartError> {
+        let random = read_or_create_key(&self.data.join("node.id"), &*machine.entropy)?;
+        Ok(hex(random.bytes.get(..8).unwrap_or_default()).into())
     }
 
     /// Brings the schema up to date; a file with data in it is saved before.
@@ -121,6 +137,12 @@ pub struct Services {
     pub fleet: Arc<ServerService>,
     /// Pools.
     pub pools: Arc<PoolService>,
+    /// Tasks.
+    pub tasks: Arc<TaskService>,
+    /// Places tasks.
+    pub scheduler: Arc<Scheduler>,
+    /// Rings when something was committed that may let a task be placed.
+    pub bell: Arc<Notify>,
     /// Users.
     pub users: Arc<UserService>,
     /// API tokens.
@@ -149,7 +171,17 @@ impl Services {
             entropy: entropy.clone(),
         };
         let log = Arc::new(DieselAuditLog::new(database.clone()));
+        let bell = Arc::new(Notify::new());
+        let ringing = bell.clone();
+        let desk = Arc::new(Desk::new(Engine::new(site.task_patience), Box::new(move || ringing.notify_one())));
+        database.follow(desk.clone());
+        let tasks = Arc::new(DieselTasks::new(database.clone()));
+        let scheduler = Scheduler::new(tasks.clone(), desk.clone(), clock.clone());
+        let task_ports = TaskPorts { tasks, desk, clock: clock.clone(), seal: site.seal.clone() };
         Ok(Self {
+            tasks: Arc::new(TaskService::new(task_ports)),
+            scheduler: Arc::new(scheduler),
+            bell,
             leases: Arc::new(DieselLeases::new(database.clone())),
             audit: Arc::new(AuditService::new(log, site.heads.clone(), clock.clone())),
             fleet: Arc::new(ServerService::new(Arc::new(DieselServers::new(database.clone())), clock.clone())),

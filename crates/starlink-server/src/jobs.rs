@@ -2,7 +2,7 @@
 
 use crate::composition::{Machine, Services};
 use chrono::TimeDelta;
-use domain::{Result, digest::hex};
+use domain::Result;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -63,11 +63,10 @@ impl Job {
 }
 
 impl Jobs {
-    /// Jobs over these services; `audit_retention_days` of 0 keeps audit rows for ever.
+    /// Jobs of the process named `holder`; `audit_retention_days` of 0 keeps audit rows for ever.
     #[must_use]
-    pub fn new(services: Arc<Services>, machine: Machine, audit_retention_days: u32) -> Self {
+    pub fn new(services: Arc<Services>, machine: Machine, holder: Arc<str>, audit_retention_days: u32) -> Self {
         let keep = TimeDelta::days(i64::from(audit_retention_days));
-        let holder = hex(machine.entropy.bytes().get(..8).unwrap_or_default()).into();
         Self { services, audit_retention: (audit_retention_days > 0).then_some(keep), machine, holder }
     }
 

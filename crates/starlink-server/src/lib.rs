@@ -9,6 +9,7 @@ pub mod config;
 pub mod data_dir;
 pub mod jobs;
 pub mod logging;
+pub mod scheduling;
 pub mod serve;
 pub mod tls;
 

@@ -7,6 +7,7 @@ use crate::{
     config::Config,
     data_dir::{DataDirLock, KeyOrigin},
     jobs::Jobs,
+    scheduling::SchedulerJob,
     tls,
 };
 use actix_cors::Cors;
@@ -46,6 +47,7 @@ pub struct Server {
     handle: ServerHandle,
     http: JoinHandle<std::io::Result<()>>,
     jobs: JoinHandle<()>,
+    scheduler: JoinHandle<()>,
     stopping: watch::Sender<bool>,
     _lock: DataDirLock,
 }
@@ -69,6 +71,7 @@ impl Server {
         }
         let services = Arc::new(Services::open(&site, &machine, Cost::OWASP)?);
         check_key(&site, &services).await?;
+        check_heads(&site, &services).await;
         let token = bootstrap::admin_token(&services, &site.data).await?;
         let api = Api::build(&blueprint(), &[])?;
         let (stopping, stop) = watch::channel(false);
@@ -77,14 +80,17 @@ impl Server {
         let address = listener.local_addr()?;
         let server = http(config, listener, Front::new(config, &services, api, stop.clone(), &machine))?;
         let handle = server.handle();
-        let jobs = Jobs::new(services.clone(), machine.clone(), config.audit_retention_days);
+        let node = site.node(&machine)?;
+        let jobs = Jobs::new(services.clone(), machine.clone(), node.clone(), config.audit_retention_days);
+        let scheduler = SchedulerJob::new(services.clone(), machine.clone(), node, rest(&site));
         greet(config, address, token.as_deref());
         tokio::spawn(verify(services.clone()));
         Ok(Self {
             address,
             handle,
             http: tokio::spawn(server),
-            jobs: tokio::spawn(jobs.run(stop)),
+            jobs: tokio::spawn(jobs.run(stop.clone())),
+            scheduler: tokio::spawn(scheduler.run(stop)),
             stopping,
             services,
             _lock: lock,
@@ -102,6 +108,8 @@ impl Server {
         if tokio::time::timeout(Duration::from_secs(STOP_SECONDS + 1), http).await.is_err() {
             tracing::warn!("some requests did not end in time and were cut off");
         }
+        // What it has begun is committed or not, like any other write.
+        self.scheduler.abort();
         if tokio::time::timeout(Duration::from_millis(700), self.jobs).await.is_err() {
             tracing::warn!("the database did not answer in time; the head of the audit log was not noted");
         }
@@ -134,6 +142,11 @@ pub async fn until_told(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// How often to look for what other processes did: a file has none that write tasks.
+fn rest(site: &Site) -> Duration {
+    Duration::from_secs(if site.url.sqlite_path().is_some() { 60 } else { 2 })
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
 ) -> Result<T, StartError> {
@@ -152,10 +165,31 @@ async fn check_key(site: &Site, services: &Services) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Without the head file a cut end of the log does not show, and whoever removed the one may have cut the other.
+async fn check_heads(site: &Site, services: &Services) {
+    // A new key explains it, and was told; what cannot be read is told by the check of the log.
+    if site.key_origin == KeyOrigin::Found
+        && let Ok(Some(began)) = services.audit.unnoted_since().await
+    {
+        tracing::warn!(
+            "the audit log has rows since {began}, but no head of it is noted in audit.heads in {}: if rows were cut off \
+             its end, that cannot be told; unless this data directory is a new one, or audit.heads was moved away on \
+             purpose, find out who removed it, and compare the log with a backup or an export",
+            site.data.path().display()
+        );
+    }
+}
+
 /// A broken log is told loudly and never prevents the start.
 async fn verify(services: Arc<Services>) {
     match services.audit.verify().await {
-        Ok(found) if found.valid => tracing::info!("the audit log is intact: {} rows checked", found.checked),
+        Ok(found) if found.valid => {
+            tracing::info!("the audit log is intact: {} rows checked", found.checked);
+            // It was proven just now, so it need not wait for the job that notes it.
+            if let Err(error) = services.audit.head_note().await {
+                tracing::warn!(%error, "the head of the audit log was not noted; it is tried again");
+            }
+        }
         Ok(found) => {
             let (row, reason) = (found.broken_at.unwrap_or_default(), found.reason.unwrap_or_default());
             tracing::error!(row, "THE AUDIT LOG IS BROKEN at row {row}: {reason}");
@@ -231,6 +265,7 @@ impl Front {
             .app_data(Data::from(services.audit.clone()))
             .app_data(Data::from(services.fleet.clone()))
             .app_data(Data::from(services.pools.clone()))
+            .app_data(Data::from(services.tasks.clone()))
             .app_data(Data::from(services.users.clone()))
             .app_data(Data::from(services.tokens.clone()))
             .app_data(Data::from(services.sessions.clone()))

@@ -85,6 +85,17 @@ impl Connection {
         self.buffer.len()
     }
 
+    /// A header of the last answer.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let head = self.buffer.get(..2048).unwrap_or(&self.buffer);
+        let lines = head.split(|byte| *byte == b'\n').map_while(|line| std::str::from_utf8(line).ok());
+        lines
+            .map(str::trim)
+            .filter_map(|line| line.split_once(": "))
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
     async fn read(&mut self) -> Outcome<()> {
         if self.stream.read_buf(&mut self.buffer).await? == 0 {
             return Err("the server closed the connection".into());

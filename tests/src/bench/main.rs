@@ -8,10 +8,13 @@ mod disk;
 mod http;
 mod list;
 mod load;
+mod placement;
 mod process;
 mod site;
+mod slurm;
 mod start;
 mod table;
+mod tasks;
 mod writes;
 
 use site::Site;
@@ -20,7 +23,7 @@ use table::Row;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "usage: starlink-bench [list|start|memory|write] [--seconds N]";
+const USAGE: &str = "usage: starlink-bench [list|start|memory|write|placement|task|slurm] [--seconds N]";
 
 /// What is to be measured, and for how long at a time.
 struct Options {
@@ -35,7 +38,9 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--seconds" => options.period = Duration::from_secs(arguments.next()?.parse().ok()?),
-                "list" | "start" | "memory" | "write" => options.filter = Some(argument),
+                "list" | "start" | "memory" | "write" | "placement" | "task" | "slurm" => {
+                    options.filter = Some(argument);
+                }
                 _ => return None,
             }
         }
@@ -66,6 +71,10 @@ fn main() -> ExitCode {
 
 async fn run(options: &Options) -> Outcome<()> {
     table::heading();
+    if options.wants("placement") {
+        print(&placement::decisions()?);
+        print(&[placement::queue()?]);
+    }
     let cluster = tests::Cluster::start(&[]);
     let sites = [Site::sqlite(), Site::postgres(&cluster)];
     if ["list", "start", "memory"].iter().any(|name| options.wants(name)) {
@@ -75,6 +84,13 @@ async fn run(options: &Options) -> Outcome<()> {
     }
     if options.wants("write") {
         print(&writes::measure(&sites, options.period).await?);
+    }
+    if options.wants("task") {
+        print(&tasks::measure(&sites, options.period).await?);
+    }
+    // In the same run as the tasks that it is held against.
+    if options.wants("task") || options.wants("slurm") {
+        print(&slurm::measure(options.period).await);
     }
     Ok(())
 }

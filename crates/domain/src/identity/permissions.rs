@@ -14,11 +14,13 @@ pub enum Room {
     Fleet,
     /// Resource pools.
     Pools,
+    /// Tasks and where they run.
+    Scheduling,
 }
 
 impl Room {
     /// Every room.
-    pub const ALL: [Self; 4] = [Self::Identity, Self::Audit, Self::Fleet, Self::Pools];
+    pub const ALL: [Self; 5] = [Self::Identity, Self::Audit, Self::Fleet, Self::Pools, Self::Scheduling];
 
     /// The room's name on every floor.
     #[must_use]
@@ -28,6 +30,7 @@ impl Room {
             Self::Audit => "audit",
             Self::Fleet => "fleet",
             Self::Pools => "pools",
+            Self::Scheduling => "scheduling",
         }
     }
 }
@@ -147,6 +150,34 @@ operations! {
     PoolUpdate = "pool_update", "pool.update", Access::Change(Room::Pools);
     /// Remove a pool.
     PoolDelete = "pool_delete", "pool.delete", Access::Change(Room::Pools);
+    /// Post a task.
+    TaskCreate = "task_create", "task.create", Access::Change(Room::Scheduling);
+    /// Show where a task would go, without posting it.
+    TaskDryRun = "task_dry_run", "task.dry_run", Access::Read(Room::Scheduling);
+    /// List tasks.
+    TaskList = "task_list", "task.list", Access::Read(Room::Scheduling);
+    /// Look at a task.
+    TaskGet = "task_get", "task.get", Access::Read(Room::Scheduling);
+    /// Show where a task that is stored would go now.
+    TaskPlan = "task_plan", "task.plan", Access::Read(Room::Scheduling);
+    /// List the attempts of a task.
+    TaskAttemptList = "task_attempt_list", "task.list_attempts", Access::Read(Room::Scheduling);
+    /// Place a task now.
+    TaskDispatch = "task_dispatch", "task.dispatch", Access::Change(Room::Scheduling);
+    /// Say that a task runs.
+    TaskStart = "task_start", "task.start", Access::Change(Room::Scheduling);
+    /// Say that a task ended.
+    TaskComplete = "task_complete", "task.complete", Access::Change(Room::Scheduling);
+    /// End a task.
+    TaskCancel = "task_cancel", "task.cancel", Access::Change(Room::Scheduling);
+    /// Run a task again that ended badly.
+    TaskRetry = "task_retry", "task.retry", Access::Change(Room::Scheduling);
+    /// Remove a task.
+    TaskDelete = "task_delete", "task.delete", Access::Change(Room::Scheduling);
+    /// Compare what is reserved with what tasks hold.
+    LedgerCheck = "ledger_check", "ledger.check", Access::Read(Room::Scheduling);
+    /// Set what is reserved to what tasks hold.
+    LedgerMend = "ledger_mend", "ledger.mend", Access::Change(Room::Scheduling);
 }
 
 impl Operation {

@@ -95,6 +95,16 @@ pub struct QuotasPatch {
 }
 
 impl Quotas {
+    /// Whether a pool's allocations may hold so much.
+    #[must_use]
+    pub fn allow(self, held: Resources) -> bool {
+        let within = |quota: Option<i64>, held: i64| quota.is_none_or(|quota| held <= quota);
+        within(self.cpu_millis, held.cpu_millis)
+            && within(self.memory_mib, held.memory_mib)
+            && within(self.storage_mib, held.storage_mib)
+            && within(self.gpus, held.gpus)
+    }
+
     fn patched(self, patch: QuotasPatch) -> Self {
         Self {
             cpu_millis: patch.cpu_millis.apply(self.cpu_millis),

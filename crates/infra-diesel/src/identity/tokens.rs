@@ -2,6 +2,7 @@ use crate::{
     connection::AnyConnection,
     database::Database,
     failure::{Failure, Kind},
+    paging::{self, newest_first},
     schema::tokens,
     values::{from_json, from_us, to_json, to_us, word},
 };
@@ -13,7 +14,7 @@ use domain::{
     clock::Timestamp,
     identity::{NewToken, Role, Scopes, Token, Tokens},
     ids::TokenId,
-    page::{Cursor, Page, PageRequest},
+    page::{Page, PageRequest},
     text::Name,
 };
 
@@ -109,19 +110,10 @@ impl Tokens for DieselTokens {
     async fn list(&self, page: PageRequest) -> Result<Page<Token>> {
         self.database
             .read(move |connection| {
-                let total: i64 = tokens::table.count().get_result(connection)?;
-                let mut query = tokens::table.into_boxed();
-                if let Some(after) = &page.after {
-                    query = query.filter(tokens::id.lt(after.id));
-                }
-                let rows: Vec<Row> =
-                    query.order(tokens::id.desc()).limit(i64::from(page.limit) + 1).load(connection)?;
+                let (rows, total): (Vec<Row>, _) =
+                    newest_first!(connection, page, tokens::id, tokens::table.into_boxed());
                 let tokens = rows.into_iter().map(Token::try_from).collect::<Result<Vec<_>, _>>()?;
-                Ok(Page::cut(tokens, page.limit, total, |token| Cursor {
-                    sort: "-id".to_owned(),
-                    key: String::new(),
-                    id: token.id.0,
-                }))
+                Ok(paging::page(tokens, &page, total, "-id", |token| token.id.0))
             })
             .await
     }

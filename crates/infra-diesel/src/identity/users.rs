@@ -2,6 +2,7 @@ use crate::{
     connection::AnyConnection,
     database::Database,
     failure::{Failure, Kind},
+    paging::{self, newest_first},
     schema::{sessions, users},
     values::{from_us, sought, to_us, word},
 };
@@ -12,7 +13,7 @@ use domain::{
     change::{Change, Done, Recorded},
     identity::{NewUser, Role, User, Users},
     ids::UserId,
-    page::{Cursor, Page, PageRequest},
+    page::{Page, PageRequest},
     text::Name,
 };
 
@@ -120,18 +121,10 @@ impl Users for DieselUsers {
     async fn list(&self, page: PageRequest) -> Result<Page<User>> {
         self.database
             .read(move |connection| {
-                let total: i64 = users::table.count().get_result(connection)?;
-                let mut query = users::table.into_boxed();
-                if let Some(after) = &page.after {
-                    query = query.filter(users::id.lt(after.id));
-                }
-                let rows: Vec<Row> = query.order(users::id.desc()).limit(i64::from(page.limit) + 1).load(connection)?;
+                let (rows, total): (Vec<Row>, _) =
+                    newest_first!(connection, page, users::id, users::table.into_boxed());
                 let users = rows.into_iter().map(User::try_from).collect::<Result<Vec<_>, _>>()?;
-                Ok(Page::cut(users, page.limit, total, |user| Cursor {
-                    sort: "-id".to_owned(),
-                    key: String::new(),
-                    id: user.id.0,
-                }))
+                Ok(paging::page(users, &page, total, "-id", |user| user.id.0))
             })
             .await
     }

@@ -5,6 +5,8 @@
 
 mod audit;
 mod concurrency;
+mod failures;
+mod feed;
 mod idempotency;
 mod leases;
 mod migrations;
@@ -12,8 +14,10 @@ mod pools;
 mod servers;
 mod sessions;
 mod store;
+mod tasks;
 mod texts;
 mod tokens;
+mod upgrades;
 mod users;
 mod writer;
 

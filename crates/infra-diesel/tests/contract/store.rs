@@ -7,22 +7,26 @@ use domain::{
     audit::{AuditEntry, AuditFilter, AuditLog, AuditRow, Seal},
     change::{Change, Once},
     clock::Timestamp,
-    fleet::{Architecture, NewServer, Server, ServerStatus, Servers},
+    fleet::{Architecture, NewServer, Server, ServerFilter, ServerSort, ServerStatus, Servers},
     identity::{Actor, NewSession, NewToken, NewUser, Role, Scopes, Session, Sessions, Token, Tokens, User, Users},
-    ids::{PoolId, UserId},
+    ids::{PoolId, ServerId, UserId},
     page::{Page, PageRequest},
     pools::{NewPool, Pool, PoolStrategy, PoolType, Pools, Quotas, Watermarks},
+    scheduling::{Desk, Engine, NewTask, Placement, Task, TaskSpec, Tasks},
     text::{Name, Tags},
     units::Resources,
 };
 use infra_diesel::{
-    Database, DatabaseOptions, DatabaseUrl, DieselAuditLog, DieselPools, DieselServers, DieselSessions, DieselTokens,
-    DieselUsers, migrate,
+    Database, DatabaseOptions, DatabaseUrl, DieselAuditLog, DieselPools, DieselServers, DieselSessions, DieselTasks,
+    DieselTokens, DieselUsers, migrate,
 };
 use std::{
     fmt::Debug,
     future::Future,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 use tempfile::TempDir;
 
@@ -31,6 +35,7 @@ pub(crate) struct Process {
     pub(crate) database: Database,
     pub(crate) servers: DieselServers,
     pub(crate) pools: DieselPools,
+    pub(crate) tasks: DieselTasks,
     pub(crate) users: DieselUsers,
     pub(crate) tokens: DieselTokens,
     pub(crate) sessions: DieselSessions,
@@ -53,17 +58,24 @@ impl std::ops::Deref for Store {
 }
 
 impl Process {
-    fn open(url: &DatabaseUrl) -> Self {
+    pub(crate) fn open(url: &DatabaseUrl) -> Self {
         let database = Database::open(url.clone(), seal(), DatabaseOptions::default()).unwrap();
         Self {
             servers: DieselServers::new(database.clone()),
             pools: DieselPools::new(database.clone()),
+            tasks: DieselTasks::new(database.clone()),
             users: DieselUsers::new(database.clone()),
             tokens: DieselTokens::new(database.clone()),
             sessions: DieselSessions::new(database.clone()),
             audit: DieselAuditLog::new(database.clone()),
             database,
         }
+    }
+
+    /// A page of servers as plain values.
+    pub(crate) async fn list(&self, filter: ServerFilter, sort: ServerSort, page: PageRequest) -> Result<Page<Server>> {
+        let page = self.servers.list(filter, sort, page).await?;
+        Ok(page.map(|entry| Server::clone(&entry)))
     }
 
     /// Registers a server with defaults for all but its name.
@@ -73,6 +85,18 @@ impl Process {
 
     pub(crate) async fn pool(&self, name: &str) -> Pool {
         self.pools.create(new_pool(name), change("pool.create")).await.unwrap().value
+    }
+
+    /// Posts a task that asks for one core and nothing else.
+    pub(crate) async fn task(&self, name: &str) -> Task {
+        self.tasks.create(new_task(name), change("task.create")).await.unwrap().value
+    }
+
+    /// A desk that follows what this process commits.
+    pub(crate) fn desk(&self) -> Arc<Desk> {
+        let desk = Arc::new(Desk::new(Engine::default(), Box::new(|| {})));
+        self.database.follow(desk.clone());
+        desk
     }
 
     pub(crate) async fn user(&self, name: &str) -> User {
@@ -253,6 +277,23 @@ pub(crate) fn new_pool(text: &str) -> NewPool {
         labels: Tags::default(),
         description: None,
     }
+}
+
+/// So many cores in thousandths, and nothing else.
+pub(crate) fn millis(cpu_millis: i64) -> Resources {
+    Resources { cpu_millis, ..Resources::default() }
+}
+
+/// A task that asks for one core and nothing else.
+pub(crate) fn new_task(text: &str) -> NewTask {
+    NewTask { spec: TaskSpec::new(name(text), millis(1000)) }
+}
+
+/// What a scheduler asks for that found this server for a task.
+pub(crate) fn placement(task: &Task, server: ServerId) -> Placement {
+    let entry =
+        |before: &Task, after: &Task| entry_at("task.dispatch", 60).moved(after, before.position(), after.position());
+    Placement::of(task, server, at(60), entry).expect("the task is pending")
 }
 
 pub(crate) fn new_user(text: &str) -> NewUser {

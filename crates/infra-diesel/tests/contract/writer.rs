@@ -103,7 +103,7 @@ async fn closing_finishes_what_waits(store: Store) {
             Err(error) => panic!("{error:?}"),
         }
     }
-    let list = store.servers.list(ServerFilter::default(), ServerSort::NEWEST_FIRST, PageRequest::default());
+    let list = store.list(ServerFilter::default(), ServerSort::NEWEST_FIRST, PageRequest::default());
     assert_eq!(list.await.unwrap().total, i64::try_from(made).unwrap(), "who was told so, and nobody else");
     store.check_chain(made).await;
 }

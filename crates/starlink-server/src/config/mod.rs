@@ -48,6 +48,8 @@ pub struct Config {
     pub audit_key_file: PathBuf,
     /// After how many days audit rows go; 0 for never.
     pub audit_retention_days: u32,
+    /// How many seconds a task waits for room before a server is kept free for it.
+    pub task_patience_seconds: u32,
     /// How log lines are written.
     pub log: LogFormat,
     /// Which are.
@@ -104,6 +106,7 @@ impl Config {
             Setting::BehindProxy => self.behind_proxy.into(),
             Setting::AuditKeyFile => path(&self.audit_key_file).into(),
             Setting::AuditRetentionDays => self.audit_retention_days.into(),
+            Setting::TaskPatienceSeconds => self.task_patience_seconds.into(),
             Setting::Log => self.log.as_str().into(),
             Setting::LogLevel => self.log_level.as_str().into(),
             Setting::MetricsOpen => self.metrics_open.into(),
@@ -140,6 +143,7 @@ impl Reader {
         let behind_proxy = self.value(Setting::BehindProxy, values::switch);
         let audit_key_file = self.given(Setting::AuditKeyFile, values::path);
         let audit_retention_days = self.value(Setting::AuditRetentionDays, values::retention_days);
+        let task_patience_seconds = self.value(Setting::TaskPatienceSeconds, values::patience_seconds);
         let log = self.value(Setting::Log, values::LogFormat::parse);
         let log_level = self.value(Setting::LogLevel, values::log_level);
         let metrics_open = self.value(Setting::MetricsOpen, values::switch);
@@ -157,6 +161,7 @@ impl Reader {
             behind_proxy: behind_proxy?,
             audit_key_file: audit_key_file.unwrap_or_else(|| data_dir.join("audit.key")),
             audit_retention_days: audit_retention_days?,
+            task_patience_seconds: task_patience_seconds?,
             log: log?,
             log_level: log_level?,
             metrics_open: metrics_open?,

@@ -88,6 +88,8 @@ settings! {
         "Key that seals the audit log; created if it is missing";
     AuditRetentionDays = "audit_retention_days", Kind::Number, "DAYS", Fallback::Value("0"),
         "Days after which audit rows are let go; 0 keeps them for ever";
+    TaskPatienceSeconds = "task_patience_seconds", Kind::Number, "SECONDS", Fallback::Value("600"),
+        "Seconds that a task waits for room before a server is kept free for it";
     Log = "log", Kind::Text, "FORMAT", Fallback::Value("text"),
         "Format of the log on standard output: text or json";
     LogLevel = "log_level", Kind::Text, "FILTER", Fallback::Value("info"),

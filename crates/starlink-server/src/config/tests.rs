@@ -38,6 +38,7 @@ fn example(setting: Setting) -> (&'static str, &'static [(&'static str, &'static
         Setting::BehindProxy | Setting::MetricsOpen => ("true", &[]),
         Setting::AuditKeyFile => ("/etc/audit.key", &[]),
         Setting::AuditRetentionDays => ("90", &[]),
+        Setting::TaskPatienceSeconds => ("30", &[]),
         Setting::Log => ("json", &[]),
         Setting::LogLevel => ("warn,domain=debug", &[]),
         Setting::Workers => ("3", &[]),

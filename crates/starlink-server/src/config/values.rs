@@ -49,6 +49,10 @@ pub(super) fn retention_days(text: &str) -> Result<u32, String> {
     number(text, 0, 36_500)
 }
 
+pub(super) fn patience_seconds(text: &str) -> Result<u32, String> {
+    number(text, 1, 31_536_000)
+}
+
 pub(super) fn workers(text: &str) -> Result<usize, String> {
     let count = number(text, 1, 256)?;
     usize::try_from(count).map_err(|error| error.to_string())

@@ -51,6 +51,8 @@ pub(super) enum ScopeWord {
     Fleet,
     /// Resource pools.
     Pools,
+    /// Tasks and where they run.
+    Scheduling,
 }
 
 impl From<ScopeWord> for Room {
@@ -60,6 +62,7 @@ impl From<ScopeWord> for Room {
             ScopeWord::Audit => Self::Audit,
             ScopeWord::Fleet => Self::Fleet,
             ScopeWord::Pools => Self::Pools,
+            ScopeWord::Scheduling => Self::Scheduling,
         }
     }
 }

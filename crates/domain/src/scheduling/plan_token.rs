@@ -1,0 +1,27 @@
+//! A plan token: a keyed hash over a task, where it would go, and the room that was there.
+//!
+//! It is stale as soon as the task would go elsewhere, or its server or pool has other room than was shown; what
+//! happens on servers that it does not go to does not matter, unless it goes nowhere.
+
+use super::{placement::Plan, snapshot::FleetSnapshot, spec::TaskSpec};
+use crate::audit::Seal;
+
+/// The token of a plan of this task.
+pub(super) fn token_of(seal: &Seal, spec: &TaskSpec, plan: &Plan, fleet: &FleetSnapshot) -> String {
+    let task = serde_json::to_string(spec).unwrap_or_default();
+    let state = match plan.placement {
+        Some((server, _)) => {
+            let pool = fleet.pool_of(server);
+            format!("{server} {:?} {pool:?} {:?}", fleet.free(server), pool.and_then(|pool| fleet.left(pool)))
+        }
+        None => {
+            let refusals = plan.candidates.iter().map(|server| format!("{} {:?}", server.server_id, server.reasons));
+            refusals.collect::<Vec<_>>().join("\n")
+        }
+    };
+    seal.blind(&format!("plan\n{task}\n{state}"))
+}
+
+#[cfg(test)]
+#[path = "plan_token_tests.rs"]
+mod tests;

@@ -1,0 +1,368 @@
+use super::{
+    desk::Desk,
+    explain::{PendingReason, explain},
+    ledger::Discrepancy,
+    lifecycle::Success,
+    model::{Attempt, AttemptStatus, NewTask, Task, TaskFilter, TaskStatus},
+    placement::Plan,
+    plan_token::token_of,
+    ports::{AttemptStep, Placement, Tasks},
+    reason,
+    spec::TaskSpec,
+};
+use crate::{
+    Error, Result,
+    audit::{AuditEntry, Seal},
+    change::{Change, Done, Once},
+    clock::{Clock, Timestamp},
+    digest::same_secret,
+    identity::{Actor, Operation, at_revision},
+    ids::{ServerId, TaskId},
+    page::{Page, PageRequest},
+};
+use std::sync::Arc;
+
+/// How often a change is computed again when somebody else changed the task in between.
+const TRIES: usize = 8;
+
+/// What a task service needs.
+pub struct TaskPorts {
+    /// The tasks in the database.
+    pub tasks: Arc<dyn Tasks>,
+    /// What is known in memory; it must follow the same database.
+    pub desk: Arc<Desk>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes plan tokens.
+    pub seal: Seal,
+}
+
+/// Posts, shows, places and ends tasks.
+pub struct TaskService {
+    ports: TaskPorts,
+}
+
+/// A task, and why it is pending if it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskDetails {
+    /// The task.
+    pub task: Task,
+    /// Why no server takes it, nearest miss first; nothing if it is not pending, or about to be placed.
+    pub pending_reasons: Vec<PendingReason>,
+}
+
+/// Where a task would go.
+#[derive(Debug, Clone)]
+pub struct DryRun {
+    /// Every server, judged.
+    pub plan: Plan,
+    /// Proves to the real call what was seen here.
+    pub plan_token: String,
+}
+
+impl TaskService {
+    /// A service over these ports.
+    #[must_use]
+    pub fn new(ports: TaskPorts) -> Self {
+        Self { ports }
+    }
+
+    /// Stores a task, which is placed as soon as it fits. With a plan token it is placed at once, as planned, or not
+    /// stored at all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming what makes no valid task; `plan_stale` if the token is not of this task and this state
+    /// of the fleet.
+    pub async fn task_create(
+        &self,
+        actor: &Actor,
+        spec: TaskSpec,
+        plan_token: Option<&str>,
+        once: Option<Once>,
+    ) -> Result<Done<Task>> {
+        actor.authorize(Operation::TaskCreate)?;
+        let now = self.ports.clock.now();
+        check_deadline(&spec, now)?;
+        let change = Change::new(AuditEntry::new(actor, Operation::TaskCreate.action(), now), once);
+        let Some(plan_token) = plan_token else { return self.ports.tasks.create(NewTask { spec }, change).await };
+        self.ports.tasks.catch_up().await?;
+        match self.claim_as_planned(&spec, plan_token)? {
+            None => self.ports.tasks.create(NewTask { spec }, change).await,
+            Some(server) => {
+                let _claimed = self.ports.desk.claimed_room(server, spec.demand);
+                self.ports.tasks.create_placed(NewTask { spec }, server, change).await
+            }
+        }
+    }
+
+    /// Claims the server of a plan if the plan would still be the same; `None` if nothing fitted, and nothing does.
+    fn claim_as_planned(&self, spec: &TaskSpec, plan_token: &str) -> Result<Option<ServerId>> {
+        self.ports.desk.with(|engine| {
+            let plan = engine.plan_for(spec);
+            if !same_secret(&token_of(&self.ports.seal, spec, &plan, engine.fleet()), plan_token) {
+                return Err(plan_stale());
+            }
+            Ok(engine.claim_for(spec).map(|(server, _)| server))
+        })
+    }
+
+    /// Where a task would go that is not stored. Writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as for posting it.
+    pub async fn task_dry_run(&self, actor: &Actor, spec: &TaskSpec) -> Result<DryRun> {
+        actor.authorize(Operation::TaskDryRun)?;
+        check_deadline(spec, self.ports.clock.now())?;
+        self.ports.tasks.catch_up().await?;
+        Ok(self.ports.desk.with(|engine| {
+            let plan = engine.plan_for(spec);
+            let plan_token = token_of(&self.ports.seal, spec, &plan, engine.fleet());
+            DryRun { plan, plan_token }
+        }))
+    }
+
+    /// Where a task that is stored would go now. Writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none; `illegal_transition` if it is not pending.
+    pub async fn task_plan(&self, actor: &Actor, id: TaskId) -> Result<DryRun> {
+        actor.authorize(Operation::TaskPlan)?;
+        let task = self.ports.tasks.get(id).await?;
+        // Says why not, in the words of the real call.
+        task.placed(ServerId(0), self.ports.clock.now())?;
+        self.ports.tasks.catch_up().await?;
+        Ok(self.ports.desk.with(|engine| {
+            let plan = engine.plan_of(&task);
+            let plan_token = token_of(&self.ports.seal, &task.spec, &plan, engine.fleet());
+            DryRun { plan, plan_token }
+        }))
+    }
+
+    /// Tasks that match, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] if the actor may not.
+    pub async fn task_list(&self, actor: &Actor, filter: TaskFilter, page: PageRequest) -> Result<Page<Task>> {
+        actor.authorize(Operation::TaskList)?;
+        self.ports.tasks.list(filter, page).await
+    }
+
+    /// One task, and why it is pending if it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none.
+    pub async fn task_get(&self, actor: &Actor, id: TaskId) -> Result<TaskDetails> {
+        actor.authorize(Operation::TaskGet)?;
+        let task = self.ports.tasks.get(id).await?;
+        if task.status != TaskStatus::Pending {
+            return Ok(TaskDetails { task, pending_reasons: Vec::new() });
+        }
+        self.ports.tasks.catch_up().await?;
+        let pending_reasons = self.ports.desk.with(|engine| explain(&engine.plan_of(&task)));
+        Ok(TaskDetails { task, pending_reasons })
+    }
+
+    /// The attempts of a task, newest first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such task.
+    pub async fn task_attempt_list(&self, actor: &Actor, id: TaskId) -> Result<Vec<Attempt>> {
+        actor.authorize(Operation::TaskAttemptList)?;
+        self.ports.tasks.attempts(id).await
+    }
+
+    /// Places a pending task now, whatever is before it in the queue. A task that is scheduled already stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Capacity`] with the reasons if it fits nowhere; `plan_stale` if the token is not of this state;
+    /// `illegal_transition` if it is neither pending nor scheduled.
+    pub async fn task_dispatch(
+        &self,
+        actor: &Actor,
+        id: TaskId,
+        plan_token: Option<&str>,
+        once: Option<Once>,
+    ) -> Result<Done<Task>> {
+        actor.authorize(Operation::TaskDispatch)?;
+        for _ in 0..TRIES {
+            let task = self.ports.tasks.get(id).await?;
+            if task.status == TaskStatus::Scheduled {
+                return Ok(Done { value: task, replayed: false });
+            }
+            let now = self.ports.clock.now();
+            task.placed(ServerId(0), now)?;
+            self.ports.tasks.catch_up().await?;
+            let server = self.decide(&task, plan_token)?;
+            let _claimed = self.ports.desk.claimed(id);
+            let entry =
+                |before: &Task, after: &Task| moved(actor, Operation::TaskDispatch.action(), now, before, after);
+            let placement = Placement::of(&task, server, now, entry).ok_or_else(|| Error::internal("not pending"))?;
+            match self.ports.tasks.place_one(placement, once.clone()).await {
+                Err(Error::Stale { .. }) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(busy(id))
+    }
+
+    /// The server for a task, claimed; or why there is none.
+    fn decide(&self, task: &Task, plan_token: Option<&str>) -> Result<ServerId> {
+        self.ports.desk.with(|engine| {
+            if let Some(given) = plan_token {
+                let plan = engine.plan_of(task);
+                if !same_secret(&token_of(&self.ports.seal, &task.spec, &plan, engine.fleet()), given) {
+                    return Err(plan_stale());
+                }
+            }
+            match engine.dispatch(task) {
+                Some(decision) => Ok(decision.server),
+                None => Err(no_capacity(task, &explain(&engine.plan_of(task)))),
+            }
+        })
+    }
+
+    /// Says that a task with the driver `none` runs.
+    ///
+    /// # Errors
+    /// `illegal_transition`, `driven_by_agent`.
+    pub async fn task_start(&self, actor: &Actor, id: TaskId, once: Option<Once>) -> Result<Done<Task>> {
+        let step = |task: &Task, now| Ok((task.started(now)?, AttemptStep::Start));
+        self.change(actor, Operation::TaskStart, id, once, step).await
+    }
+
+    /// Says that a task with the driver `none` ended. After a failure it is pending again while it has attempts left.
+    ///
+    /// # Errors
+    /// `illegal_transition`, `driven_by_agent`.
+    pub async fn task_complete(
+        &self,
+        actor: &Actor,
+        id: TaskId,
+        success: Success,
+        once: Option<Once>,
+    ) -> Result<Done<Task>> {
+        let step = |task: &Task, now| {
+            let end = match success {
+                Success::Yes => AttemptStep::End { status: AttemptStatus::Completed, reason: None },
+                Success::No => AttemptStep::End { status: AttemptStatus::Failed, reason: Some(reason::ATTEMPT_FAILED) },
+            };
+            Ok((task.completed(success, now)?, end))
+        };
+        self.change(actor, Operation::TaskComplete, id, once, step).await
+    }
+
+    /// Ends a task, wherever it is.
+    ///
+    /// # Errors
+    /// `illegal_transition` if it has come to its end.
+    pub async fn task_cancel(&self, actor: &Actor, id: TaskId, once: Option<Once>) -> Result<Done<Task>> {
+        let step = |task: &Task, now| {
+            let end = AttemptStep::End { status: AttemptStatus::Cancelled, reason: Some(reason::CANCELLED) };
+            // The newest attempt of a pending task has come to its own end before.
+            let end = if task.status.holds() { end } else { AttemptStep::Keep };
+            Ok((task.cancelled(now)?, end))
+        };
+        self.change(actor, Operation::TaskCancel, id, once, step).await
+    }
+
+    /// Has a task that failed or was cancelled run again.
+    ///
+    /// # Errors
+    /// `illegal_transition`, `deadline_passed`.
+    pub async fn task_retry(&self, actor: &Actor, id: TaskId, once: Option<Once>) -> Result<Done<Task>> {
+        let step = |task: &Task, now| Ok((task.retried(now)?, AttemptStep::Keep));
+        self.change(actor, Operation::TaskRetry, id, once, step).await
+    }
+
+    /// Removes a task and its attempts.
+    ///
+    /// # Errors
+    /// `task_is_live` while it holds room on a server; [`Error::Stale`] if it is not at `revision` any more.
+    pub async fn task_delete(&self, actor: &Actor, id: TaskId, revision: Option<i64>) -> Result<()> {
+        actor.authorize(Operation::TaskDelete)?;
+        let task = self.ports.tasks.get(id).await?;
+        at_revision("task", id, task.revision, revision)?;
+        let entry = AuditEntry::new(actor, Operation::TaskDelete.action(), self.ports.clock.now()).deleted(&task);
+        self.ports.tasks.delete(task, entry.into()).await.map(|done| done.value)
+    }
+
+    /// Compares what servers and pools say is reserved with what tasks hold.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] if the actor may not.
+    pub async fn ledger_check(&self, actor: &Actor) -> Result<Vec<Discrepancy>> {
+        actor.authorize(Operation::LedgerCheck)?;
+        self.ports.tasks.ledger_check().await
+    }
+
+    /// Sets what servers and pools say to what tasks hold, and tells what was different.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] if the actor may not.
+    pub async fn ledger_mend(&self, actor: &Actor, once: Option<Once>) -> Result<Done<Vec<Discrepancy>>> {
+        actor.authorize(Operation::LedgerMend)?;
+        let entry = AuditEntry::new(actor, Operation::LedgerMend.action(), self.ports.clock.now());
+        self.ports.tasks.ledger_mend(Change::new(entry, once)).await
+    }
+
+    /// Computes what the task becomes and writes it; again from the newest state if it moved meanwhile.
+    async fn change(
+        &self,
+        actor: &Actor,
+        operation: Operation,
+        id: TaskId,
+        once: Option<Once>,
+        compute: impl Fn(&Task, Timestamp) -> Result<(Task, AttemptStep)>,
+    ) -> Result<Done<Task>> {
+        actor.authorize(operation)?;
+        for _ in 0..TRIES {
+            let before = self.ports.tasks.get(id).await?;
+            let now = self.ports.clock.now();
+            let (after, step) = compute(&before, now)?;
+            let entry = moved(actor, operation.action(), now, &before, &after);
+            match self.ports.tasks.update(after, step, Change::new(entry, once.clone())).await {
+                Err(Error::Stale { .. }) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(busy(id))
+    }
+}
+
+fn check_deadline(spec: &TaskSpec, now: Timestamp) -> Result<()> {
+    match spec.deadline {
+        Some(deadline) if deadline <= now => Err(Error::invalid("deadline", "has passed already")),
+        _ => Ok(()),
+    }
+}
+
+/// What is recorded of a task that only went on: where it was, and where it is.
+pub(super) fn moved(actor: &Actor, action: &str, now: Timestamp, before: &Task, after: &Task) -> AuditEntry {
+    AuditEntry::new(actor, action, now).moved(after, before.position(), after.position())
+}
+
+fn busy(id: TaskId) -> Error {
+    Error::conflict("busy", format!("task {id} is being changed by others all the time; try again"))
+}
+
+fn plan_stale() -> Error {
+    let reason =
+        "the fleet or the task is not as it was when this plan was made; plan again, and use the new plan_token";
+    Error::conflict("plan_stale", reason)
+}
+
+fn no_capacity(task: &Task, reasons: &[PendingReason]) -> Error {
+    let told = reasons.iter().map(|reason| match &reason.nearest {
+        Some((_, name)) => {
+            format!("{} ({} of the servers; \"{name}\" {})", reason.code, reason.servers, reason.detail)
+        }
+        None => format!("{} ({})", reason.code, reason.detail),
+    });
+    let told: Vec<String> = told.collect();
+    let reason = format!("no server takes task {} \"{}\" now: {}", task.id, task.spec.name, told.join(", "));
+    Error::Capacity { reason }
+}
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

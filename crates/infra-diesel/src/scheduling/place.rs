@@ -1,0 +1,96 @@
+//! Taking room for attempts, and giving it back.
+
+use super::{
+    accounts,
+    rows::{AttemptRow, TaskState},
+};
+use crate::{
+    connection::{AnyConnection, each},
+    failure::Failure,
+    feed::Trace,
+    schema::{attempts, tasks},
+    values::to_us,
+};
+use diesel::prelude::*;
+use domain::{
+    feed::Fact,
+    ids::{PoolId, ServerId},
+    scheduling::{Attempt, AttemptStep, Placed, Placement, Task},
+    units::Resources,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Takes room for those placements that still hold, and leaves the others as they are.
+pub(super) fn place(connection: &mut AnyConnection, placements: &[Placement]) -> Result<(Vec<Placed>, Trace), Failure> {
+    let placing = placements.iter().map(|placement| (placement.task.id, placement.attempt.server_id));
+    let mut accounts = accounts::lock(connection, placing)?;
+    let placed: Vec<Placed> = placements.iter().map(|placement| accounts.take(placement)).collect();
+    let held: Vec<&Placement> =
+        placements.iter().zip(&placed).filter(|(_, placed)| **placed == Placed::Held).map(|(held, _)| held).collect();
+    if held.is_empty() {
+        return Ok((placed, Trace::default()));
+    }
+    let mut servers = BTreeMap::new();
+    let mut pools = BTreeMap::new();
+    for placement in &held {
+        let Some(server) = accounts.servers.get(&placement.attempt.server_id) else { continue };
+        servers.insert(placement.attempt.server_id, server.reserved);
+        let pool = server.pool_id.and_then(|id| Some((id, accounts.pools.get(&id)?.reserved)));
+        pools.extend(pool);
+    }
+    accounts::write(connection, &servers, &pools)?;
+    let rows: Vec<AttemptRow> = held.iter().map(|placement| AttemptRow::from(&placement.attempt)).collect();
+    each!(connection, c => diesel::insert_into(attempts::table).values(&rows).execute(c))?;
+    let mut trace = Trace::default();
+    for placement in held {
+        let task = &placement.task;
+        diesel::update(tasks::table.find(task.id.0)).set(TaskState::from(task)).execute(connection)?;
+        trace.entries.push(placement.entry.clone());
+        trace.facts.push(Fact::Task(Arc::new(task.clone())));
+    }
+    tell(&mut trace, servers, pools);
+    Ok((placed, trace))
+}
+
+/// What a change of `task` does to its newest attempt.
+pub(super) fn step(connection: &mut AnyConnection, task: &Task, step: &AttemptStep) -> Result<Trace, Failure> {
+    let key = (task.id.0, i64::from(task.attempt));
+    let row = || attempts::table.find(key);
+    if matches!(step, AttemptStep::Keep) || task.attempt == 0 {
+        return Ok(Trace::default());
+    }
+    let found: Option<AttemptRow> = row().first(connection).optional()?;
+    let Some(attempt) = found.map(Attempt::try_from).transpose()? else { return Ok(Trace::default()) };
+    let after = match step {
+        AttemptStep::Keep => return Ok(Trace::default()),
+        AttemptStep::Start => attempt.started(task.updated_at),
+        AttemptStep::End { status, reason } => attempt.ended(*status, *reason, task.updated_at),
+    };
+    diesel::update(row())
+        .set((
+            attempts::held.eq(after.held),
+            attempts::status.eq(after.status.as_str()),
+            attempts::reason.eq(&after.reason),
+            attempts::started_at_us.eq(after.started_at.map(to_us)),
+            attempts::finished_at_us.eq(after.finished_at.map(to_us)),
+        ))
+        .execute(connection)?;
+    if attempt.held && !after.held { give_back(connection, &attempt) } else { Ok(Trace::default()) }
+}
+
+fn give_back(connection: &mut AnyConnection, attempt: &Attempt) -> Result<Trace, Failure> {
+    let locked = accounts::lock_servers(connection, [attempt.server_id].into())?;
+    let Some(server) = locked.get(&attempt.server_id) else { return Ok(Trace::default()) };
+    let servers = [(attempt.server_id, server.reserved.minus(attempt.demand))].into();
+    let locked = accounts::lock_pools(connection, server.pool_id.into_iter().collect())?;
+    let pools = locked.into_iter().map(|(id, pool)| (id, pool.reserved.minus(attempt.demand))).collect();
+    accounts::write(connection, &servers, &pools)?;
+    let mut trace = Trace::default();
+    tell(&mut trace, servers, pools);
+    Ok(trace)
+}
+
+pub(super) fn tell(trace: &mut Trace, servers: BTreeMap<ServerId, Resources>, pools: BTreeMap<PoolId, Resources>) {
+    trace.facts.extend(servers.into_iter().map(|(id, reserved)| Fact::ServerReserved(id, reserved)));
+    trace.facts.extend(pools.into_iter().map(|(id, reserved)| Fact::PoolReserved(id, reserved)));
+}
