@@ -40,28 +40,28 @@ fn ids(page: &Page<Arc<RosterEntry>>) -> Vec<i64> {
 }
 
 #[track_caller]
-fn check(filter: ServerFilter, sort: &str, expected: &[i64]) {
+fn check(filter: &ServerFilter, sort: &str, expected: &[i64]) {
     let sort = ServerSort::parse(sort).unwrap();
-    let found = roster(1..=5).list(&filter, sort, &page(100, None)).unwrap();
+    let found = roster(1..=5).list(filter, sort, &page(100, None)).unwrap();
     assert_eq!((ids(&found), found.total), (expected.to_vec(), i64::try_from(expected.len()).unwrap()), "{filter:?}");
 }
 
 #[test]
 fn each_filter_and_sort_finds_what_it_says() {
     let all = ServerFilter::default;
-    check(all(), "-id", &[5, 4, 3, 2, 1]);
-    check(all(), "id", &[1, 2, 3, 4, 5]);
-    check(all(), "-name", &[5, 4, 3, 2, 1]);
-    check(all(), "total_cpu", &[3, 1, 4, 2, 5]);
-    check(all(), "-total_memory", &[5, 4, 3, 2, 1]);
-    check(ServerFilter { architecture: Some(Architecture::X86_64), ..all() }, "id", &[]);
-    check(ServerFilter { status: Some(ServerStatus::Offline), ..all() }, "id", &[]);
-    check(ServerFilter { keyword: Some("sÜD".to_owned()), ..all() }, "-id", &[5, 4, 3, 2, 1]);
-    check(ServerFilter { keyword: Some("TIER:1".to_owned()), ..all() }, "id", &[1, 3, 5]);
-    check(ServerFilter { keyword: Some("%".to_owned()), ..all() }, "id", &[]);
-    check(ServerFilter { pool_id: Some(PoolId(9)), ..all() }, "id", &[1, 3, 5]);
-    check(ServerFilter { zone: Some("even".to_owned()), ..all() }, "id", &[2, 4]);
-    check(ServerFilter { tags: vec![("tier".to_owned(), "0".to_owned())], ..all() }, "id", &[2, 4]);
+    check(&all(), "-id", &[5, 4, 3, 2, 1]);
+    check(&all(), "id", &[1, 2, 3, 4, 5]);
+    check(&all(), "-name", &[5, 4, 3, 2, 1]);
+    check(&all(), "total_cpu", &[3, 1, 4, 2, 5]);
+    check(&all(), "-total_memory", &[5, 4, 3, 2, 1]);
+    check(&ServerFilter { architecture: Some(Architecture::X86_64), ..all() }, "id", &[]);
+    check(&ServerFilter { status: Some(ServerStatus::Offline), ..all() }, "id", &[]);
+    check(&ServerFilter { keyword: Some("sÜD".to_owned()), ..all() }, "-id", &[5, 4, 3, 2, 1]);
+    check(&ServerFilter { keyword: Some("TIER:1".to_owned()), ..all() }, "id", &[1, 3, 5]);
+    check(&ServerFilter { keyword: Some("%".to_owned()), ..all() }, "id", &[]);
+    check(&ServerFilter { pool_id: Some(PoolId(9)), ..all() }, "id", &[1, 3, 5]);
+    check(&ServerFilter { zone: Some("even".to_owned()), ..all() }, "id", &[2, 4]);
+    check(&ServerFilter { tags: vec![("tier".to_owned(), "0".to_owned())], ..all() }, "id", &[2, 4]);
 }
 
 #[test]

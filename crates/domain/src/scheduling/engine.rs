@@ -479,7 +479,3 @@ mod tests;
 #[cfg(test)]
 #[path = "engine_invariants.rs"]
 mod invariants;
-
-#[cfg(test)]
-#[path = "engine_measure.rs"]
-mod measure;

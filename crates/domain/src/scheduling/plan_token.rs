@@ -9,15 +9,12 @@ use crate::audit::Seal;
 /// The token of a plan of this task.
 pub(super) fn token_of(seal: &Seal, spec: &TaskSpec, plan: &Plan, fleet: &FleetSnapshot) -> String {
     let task = serde_json::to_string(spec).unwrap_or_default();
-    let state = match plan.placement {
-        Some((server, _)) => {
-            let pool = fleet.pool_of(server);
-            format!("{server} {:?} {pool:?} {:?}", fleet.free(server), pool.and_then(|pool| fleet.left(pool)))
-        }
-        None => {
-            let refusals = plan.candidates.iter().map(|server| format!("{} {:?}", server.server_id, server.reasons));
-            refusals.collect::<Vec<_>>().join("\n")
-        }
+    let state = if let Some((server, _)) = plan.placement {
+        let pool = fleet.pool_of(server);
+        format!("{server} {:?} {pool:?} {:?}", fleet.free(server), pool.and_then(|pool| fleet.left(pool)))
+    } else {
+        let refusals = plan.candidates.iter().map(|server| format!("{} {:?}", server.server_id, server.reasons));
+        refusals.collect::<Vec<_>>().join("\n")
     };
     seal.blind(&format!("plan\n{task}\n{state}"))
 }

@@ -40,7 +40,7 @@ impl Placement {
 }
 
 /// What became of a placement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placed {
     /// The attempt holds its room.
     Held,

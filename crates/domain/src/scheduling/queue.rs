@@ -131,11 +131,6 @@ impl Queue {
         self.tasks.len()
     }
 
-    #[cfg(test)]
-    pub(super) fn class_count(&self) -> usize {
-        self.keys.len()
-    }
-
     pub(super) fn get(&self, id: TaskId) -> Option<&Waiting> {
         self.tasks.get(&id)
     }
@@ -331,12 +326,11 @@ impl Queue {
         };
         self.ready.insert((turn, at));
         self.keys.insert(key, at);
-        match self.classes.get_mut(at) {
-            Some(vacant) => *vacant = Some(class),
-            None => {
-                self.classes.push(Some(class));
-                self.asleep.push(AWAKE);
-            }
+        if let Some(vacant) = self.classes.get_mut(at) {
+            *vacant = Some(class);
+        } else {
+            self.classes.push(Some(class));
+            self.asleep.push(AWAKE);
         }
         at
     }

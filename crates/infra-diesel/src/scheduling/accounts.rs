@@ -20,6 +20,7 @@ use domain::{
 use std::collections::{BTreeMap, BTreeSet};
 
 type Numbers = (i64, i64, i64, i64);
+type Limits = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
 fn resources((cpu_millis, memory_mib, storage_mib, gpus): Numbers) -> Resources {
     Resources { cpu_millis, memory_mib, storage_mib, gpus }
@@ -103,7 +104,6 @@ pub(super) fn lock_pools(
         (pools::reserved_cpu_millis, pools::reserved_memory_mib, pools::reserved_storage_mib, pools::reserved_gpus),
         pools::state,
     ));
-    type Limits = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
     let rows: Vec<(i64, Limits, Numbers, String)> = locked!(connection, query);
     let account = |(id, quotas, reserved, state): (i64, Limits, Numbers, String)| {
         let (cpu_millis, memory_mib, storage_mib, gpus) = quotas;
