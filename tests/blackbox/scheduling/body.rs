@@ -135,12 +135,10 @@ async fn every_fault_is_named_at_once(backend: Backend) {
     assert_eq!(total(&admin, "/tasks").await, 0);
 }
 
-async fn what_is_too_large_or_does_not_go_together_is_refused_by_name(backend: Backend) {
-    let server = server(backend);
-    let admin = server.admin();
-    let docker = json!({ "image": "a", "required_architecture": "amd64" });
+/// Members that make a task no task, with the field that the refusal names.
+fn wrong() -> Vec<(Value, &'static str)> {
     let deep = (0..8).fold(json!(1), |inner, _| json!({ "x": inner }));
-    let cases = [
+    vec![
         (json!({ "image": "nginx" }), "required_architecture"),
         (json!({ "required_architecture": "armv7l" }), "required_architecture"),
         (json!({ "required_architecture": "" }), "required_architecture"),
@@ -172,14 +170,12 @@ async fn what_is_too_large_or_does_not_go_together_is_refused_by_name(backend: B
         (json!({ "required_gpu": 0.5 }), "required_gpu"),
         (json!({ "status": "running" }), "status"),
         (json!({ "id": 1 }), "id"),
-    ];
-    for (more, field) in cases {
-        let refused = admin.post("/tasks", task("t").with(more.clone()).0).await;
-        check_problem(&refused, 400, &more.to_string());
-        let fields: Vec<Value> = refused.at("/errors").as_array().unwrap().iter().map(|e| e["field"].clone()).collect();
-        assert_eq!(fields, [field], "{}", refused.text);
-    }
-    for (more, field) in [
+    ]
+}
+
+/// The same for tasks with an image.
+fn wrong_with_image() -> Vec<(Value, &'static str)> {
+    let cases = [
         (json!({ "ports": vec![json!({ "container_port": 80 }); 65] }), "ports"),
         (
             json!({ "ports": [{ "container_port": 80, "host_port": 1 }, { "container_port": 81, "host_port": 1 }] }),
@@ -188,9 +184,19 @@ async fn what_is_too_large_or_does_not_go_together_is_refused_by_name(backend: B
         (json!({ "ports": [[80, 80, "tcp"]] }), "ports[0]"),
         (json!({ "ports": [{ "container_port": 80, "protocol": "sctp" }] }), "ports[0].protocol"),
         (json!({ "ports": [{ "host_port": 80 }] }), "ports[0].container_port"),
-    ] {
-        let refused = admin.post("/tasks", task("t").with(docker.clone()).with(more.clone()).0).await.expect(400);
-        assert_eq!(refused.at("/errors/0/field"), field, "{}", refused.text);
+    ];
+    let image = TaskDraft(json!({ "image": "a", "required_architecture": "amd64" }));
+    cases.into_iter().map(|(more, field)| (image.clone().with(more).0, field)).collect()
+}
+
+async fn what_is_too_large_or_does_not_go_together_is_refused_by_name(backend: Backend) {
+    let server = server(backend);
+    let admin = server.admin();
+    for (more, field) in wrong().into_iter().chain(wrong_with_image()) {
+        let refused = admin.post("/tasks", task("t").with(more.clone()).0).await;
+        check_problem(&refused, 400, &more.to_string());
+        let fields: Vec<Value> = refused.at("/errors").as_array().unwrap().iter().map(|e| e["field"].clone()).collect();
+        assert_eq!(fields, [field], "{}", refused.text);
     }
     for (body, field) in
         [(json!({}), "name"), (json!({ "name": "t", "plan_token": "x", "plan_token_": 1 }), "plan_token_")]

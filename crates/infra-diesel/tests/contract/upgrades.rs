@@ -77,7 +77,7 @@ async fn check_kept(url: &DatabaseUrl, backups: &Path) {
     let tagged = ServerFilter { tags: vec![("env".to_owned(), "prod".to_owned())], ..ServerFilter::default() };
     let keyword = ServerFilter { keyword: Some("RACK 7".to_owned()), ..ServerFilter::default() };
     for filter in [tagged, keyword] {
-        assert_eq!(listed(filter.clone()).await.unwrap().items, [first.clone()], "{filter:?}");
+        assert_eq!(listed(filter.clone()).await.unwrap().items, std::slice::from_ref(&first), "{filter:?}");
     }
     let pool = process.pools.get(first.pool_id.unwrap()).await.unwrap();
     assert_eq!((pool.pool.name.as_str(), pool.pool.state, pool.capacity.server_count), ("edge", PoolState::Open, 1));

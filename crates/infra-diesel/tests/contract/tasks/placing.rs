@@ -76,7 +76,7 @@ async fn placements_take_room_on_servers_and_in_pools(store: Store) {
     assert_eq!(place(&store, &placements).await, [const { Placed::Held }; 4]);
     for placement in &placements {
         assert_eq!(store.tasks.get(placement.task.id).await.unwrap(), placement.task);
-        assert_eq!(store.tasks.attempts(placement.task.id).await.unwrap(), [placement.attempt.clone()]);
+        assert_eq!(store.tasks.attempts(placement.task.id).await.unwrap(), std::slice::from_ref(&placement.attempt));
     }
     check_reserved(&store, servers[0].id, demand(1).plus(demand(4))).await;
     check_reserved(&store, servers[1].id, demand(2)).await;
