@@ -177,8 +177,8 @@ async fn task_start(
 
 /// Complete a task
 ///
-/// For tasks with the driver `none`: says that it has ended, well or badly. After a failure it is pending again while it
-/// has attempts left.
+/// For tasks with the driver `none`: says that it has ended, well or badly. After a failure it is pending again while
+/// it has attempts left.
 #[api_v2_operation(tags("scheduling"), operation_id = "task_complete")]
 async fn task_complete(
     actor: Actor,

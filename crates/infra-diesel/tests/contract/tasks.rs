@@ -22,6 +22,7 @@ use domain::{
     fleet::{Architecture, Server, Servers},
     ids::{PoolId, ServerId, TaskId},
     page::PageRequest,
+    pools::Pools,
     scheduling::{
         ArchitectureNeed, Attempt, AttemptStatus, AttemptStep, Environment, Mount, NewTask, Placed, PortMapping,
         Priority, Protocol, RestartPolicy, Success, Task, TaskDriver, TaskFilter, TaskKind, TaskSpec, TaskStatus,
@@ -43,6 +44,8 @@ on_both!(
     an_update_from_an_old_revision_is_stale,
     a_task_that_holds_room_stays,
     a_deleted_task_is_gone_with_its_attempts,
+    servers_and_pools_that_tasks_need_stay,
+    a_server_stays_though_its_work_asks_for_nothing,
     every_kind_of_write_is_replayed,
 );
 
@@ -341,6 +344,33 @@ async fn a_deleted_task_is_gone_with_its_attempts(store: Store) {
     store.sql(&format!("INSERT INTO tasks SELECT {} FROM tasks WHERE id = {}", columns_as(task.id), other.id));
     assert_eq!(store.tasks.attempts(task.id).await.unwrap(), [], "none is left behind");
     assert_eq!(store.tasks.attempts(other.id).await.unwrap().len(), 1);
+}
+
+async fn servers_and_pools_that_tasks_need_stay(store: Store) {
+    let (pool, server) = (store.pool("edge").await, store.server("edge-1").await);
+    let spec = TaskSpec { pool_id: Some(pool.id), ..new_task("picky").spec };
+    let picky = store.tasks.create(NewTask { spec }, change("task.create")).await.unwrap().value;
+    let task = placed(&store, "night", server.id).await;
+    let delete_pool = || store.pools.delete(pool.clone(), change("pool.delete"));
+    let delete_server = || store.servers.delete(server.clone(), change("server.delete"));
+    check_conflict(delete_pool().await, "pool_in_use");
+    let reason = check_conflict(delete_server().await, "server_in_use");
+    assert!(reason.contains(&format!("task {} \"night\"", task.id)), "{reason}");
+    write(&store, &picky, picky.cancelled(at(70)).unwrap(), AttemptStep::Keep).await;
+    write(&store, &task, task.cancelled(at(70)).unwrap(), ended_now()).await;
+    delete_pool().await.unwrap();
+    delete_server().await.unwrap();
+    assert_eq!(store.tasks.get(task.id).await.unwrap().server_id, Some(server.id), "a task outlives its server");
+    assert_eq!(store.tasks.attempts(task.id).await.unwrap().len(), 1);
+}
+
+async fn a_server_stays_though_its_work_asks_for_nothing(store: Store) {
+    let server = store.server("edge-1").await;
+    let spec = TaskSpec { demand: millis(0), ..new_task("light").spec };
+    let task = store.tasks.create(NewTask { spec }, change("task.create")).await.unwrap().value;
+    place_again(&store, &task, server.id).await;
+    let reason = check_conflict(store.servers.delete(server.clone(), change("server.delete")).await, "server_in_use");
+    assert!(reason.contains("\"light\""), "{reason}");
 }
 
 /// The columns of a task, with another id.
