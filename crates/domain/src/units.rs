@@ -55,6 +55,17 @@ impl Resources {
             && self.gpus <= room.gpus
     }
 
+    /// The same with nothing where there would be less than that.
+    #[must_use]
+    pub fn at_least_nothing(self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.max(0),
+            memory_mib: self.memory_mib.max(0),
+            storage_mib: self.storage_mib.max(0),
+            gpus: self.gpus.max(0),
+        }
+    }
+
     /// Whether nothing of anything is held.
     #[must_use]
     pub fn is_zero(self) -> bool {

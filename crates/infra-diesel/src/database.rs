@@ -218,6 +218,16 @@ impl Database {
         .await
     }
 
+    /// The answer that is kept under an idempotency key, for changes that could not be computed again: what they were
+    /// computed from has gone on since.
+    pub(crate) async fn answered<T>(&self, once: Once, now: Timestamp) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let once = self.blinded(once);
+        self.read(move |connection| idempotency::find(connection, &once, now)).await
+    }
+
     /// [`Self::write`] for what may end a credential: what is remembered of credentials is forgotten once it is
     /// committed, even if whoever asked for it has hung up by then.
     pub(crate) async fn revoke<T, R, F>(&self, change: Change, work: F) -> Result<Done<T>>

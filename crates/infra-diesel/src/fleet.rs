@@ -101,8 +101,10 @@ fn update(connection: &mut AnyConnection, server: &Server) -> Result<Server, Fai
 
 fn delete(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure> {
     let current = guard(connection, server.id, server.revision)?;
-    if !current.reserved.is_zero() {
-        let tasks = scheduling::holders(connection, server.id)?;
+    // Also work that asks for nothing is there.
+    let tasks = scheduling::holders(connection, server.id)?;
+    if tasks.is_some() || !current.reserved.is_zero() {
+        let tasks = tasks.unwrap_or_else(|| "what is reserved does not say for whom; check the ledger".to_owned());
         let reason = format!("server \"{}\" still has work on it ({tasks}); cancel or move it first", server.name);
         return Err(Error::conflict("server_in_use", reason).into());
     }

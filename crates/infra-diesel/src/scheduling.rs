@@ -64,20 +64,23 @@ pub(crate) fn load_pending(connection: &mut AnyConnection) -> Result<Vec<Arc<Tas
     rows.into_iter().map(|row| Task::try_from(row).map(Arc::new)).collect()
 }
 
-/// Tasks that hold room on a server, as a text for people: a few of them by name.
-pub(crate) fn holders(connection: &mut AnyConnection, server: ServerId) -> Result<String, Failure> {
+/// Tasks that are on a server, as a text for people: a few of them by name.
+pub(crate) fn holders(connection: &mut AnyConnection, server: ServerId) -> Result<Option<String>, Failure> {
     const SHOWN: usize = 3;
     let ids: Vec<i64> = attempts::table
         .filter(attempts::server_id.eq(server.0).and(attempts::held))
         .order(attempts::task_id.asc())
         .select(attempts::task_id)
         .load(connection)?;
+    if ids.is_empty() {
+        return Ok(None);
+    }
     let mut names = Vec::new();
     for id in ids.iter().take(SHOWN) {
         names.push(format!("task {id} \"{}\"", load(connection, TaskId(*id))?.spec.name));
     }
     let more = ids.len().saturating_sub(SHOWN);
-    Ok(if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") })
+    Ok(Some(if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }))
 }
 
 /// How many tasks that have not ended must run in this pool.
@@ -246,6 +249,10 @@ impl Tasks for DieselTasks {
                 Ok(((), Trace::from(entry).telling(Fact::TaskGone(task.id))))
             })
             .await
+    }
+
+    async fn answered(&self, once: Once, now: Timestamp) -> Result<Option<Task>> {
+        self.database.answered(once, now).await
     }
 
     async fn catch_up(&self) -> Result<()> {

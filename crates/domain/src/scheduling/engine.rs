@@ -289,6 +289,12 @@ impl Engine {
         self.queue.next_ready().is_some() || (changed && self.queue.len() > 0)
     }
 
+    /// Whether a task is decided about, and the decision neither committed nor given up.
+    #[must_use]
+    pub fn is_decided(&self, task: TaskId) -> bool {
+        self.claims.contains_key(&task)
+    }
+
     /// Every server, judged for a task that is not in the queue.
     #[must_use]
     pub fn plan_for(&self, spec: &TaskSpec) -> Plan {

@@ -2,8 +2,12 @@
 //!
 //! Placing plans on what is known in memory; here the same is checked again on what is locked in the database.
 
-use super::ports::{Placed, Placement};
+use super::{
+    ports::{Placed, Placement},
+    spec::{ArchitectureNeed, TaskSpec},
+};
 use crate::{
+    fleet::Architecture,
     ids::{PoolId, ServerId, TaskId},
     pools::Quotas,
     units::Resources,
@@ -12,8 +16,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A server as it is locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAccount {
+    /// What its programs are compiled for.
+    pub architecture: Architecture,
+    /// What it can emulate.
+    pub emulated: Vec<Architecture>,
     /// What it has.
     pub capacity: Resources,
     /// What attempts hold of it.
@@ -46,6 +54,19 @@ pub struct Accounts {
     pub pending: BTreeMap<TaskId, i64>,
 }
 
+impl ServerAccount {
+    /// Whether a task may run there at all, whatever the room.
+    fn runs(&self, task: &TaskSpec) -> bool {
+        let compiled = match task.architecture {
+            ArchitectureNeed::Universal => true,
+            ArchitectureNeed::Only(need) => {
+                need == self.architecture || (task.allow_emulation && self.emulated.contains(&need))
+            }
+        };
+        self.open && compiled && task.pool_id.is_none_or(|pool| self.pool_id == Some(pool))
+    }
+}
+
 impl Accounts {
     /// Takes the room for a placement if all is still as it was planned for, and nothing otherwise.
     pub fn take(&mut self, placement: &Placement) -> Placed {
@@ -57,7 +78,7 @@ impl Accounts {
         if *self.pending.get(&task.id)? != task.revision - 1 {
             return None;
         }
-        let server = self.servers.get_mut(&placement.attempt.server_id).filter(|server| server.open)?;
+        let server = self.servers.get_mut(&placement.attempt.server_id).filter(|server| server.runs(&task.spec))?;
         let on_server = server.reserved.plus(demand);
         if !on_server.fits_in(server.capacity) {
             return None;

@@ -16,7 +16,14 @@ fn placement(task: i64, demand: Resources) -> Placement {
 }
 
 fn accounts() -> Accounts {
-    let server = ServerAccount { capacity: CORE.plus(CORE), reserved: CORE, open: true, pool_id: Some(PoolId(9)) };
+    let server = ServerAccount {
+        architecture: Architecture::Arm64,
+        emulated: Vec::new(),
+        capacity: CORE.plus(CORE),
+        reserved: CORE,
+        open: true,
+        pool_id: Some(PoolId(9)),
+    };
     let quotas = Quotas { cpu_millis: Some(2000), ..Quotas::default() };
     let pool = PoolAccount { quotas, reserved: CORE, open: true };
     Accounts {
@@ -67,4 +74,28 @@ fn what_one_placement_takes_the_next_does_not_get() {
     let mut accounts = accounts();
     assert_eq!(accounts.take(&placement(7, CORE)), Placed::Held);
     assert_eq!(accounts.take(&placement(8, CORE)), Placed::Moved);
+}
+
+#[test]
+fn a_task_runs_on_what_it_was_compiled_for_and_in_the_pool_that_it_asks_for() {
+    use Architecture::{Arm64, Riscv64};
+    let check = |need, allow_emulation, emulated: &[Architecture], pool: Option<i64>, expected| {
+        let mut accounts = accounts();
+        accounts.servers.get_mut(&ServerId(1)).unwrap().emulated = emulated.to_vec();
+        let mut placement = placement(7, CORE);
+        let spec = TaskSpec {
+            architecture: need,
+            allow_emulation,
+            pool_id: pool.map(PoolId),
+            ..TaskSpec::new(name("job"), CORE)
+        };
+        placement.task.spec = spec.into();
+        assert_eq!(accounts.take(&placement), expected, "{need:?} {allow_emulation} {emulated:?} {pool:?}");
+    };
+    check(ArchitectureNeed::Universal, false, &[], None, Placed::Held);
+    check(ArchitectureNeed::Only(Arm64), false, &[], Some(9), Placed::Held);
+    check(ArchitectureNeed::Only(Arm64), false, &[], Some(8), Placed::Moved);
+    check(ArchitectureNeed::Only(Riscv64), true, &[], None, Placed::Moved);
+    check(ArchitectureNeed::Only(Riscv64), false, &[Riscv64], None, Placed::Moved);
+    check(ArchitectureNeed::Only(Riscv64), true, &[Riscv64], None, Placed::Held);
 }

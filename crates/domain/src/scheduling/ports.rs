@@ -108,6 +108,10 @@ pub trait Tasks: Send + Sync {
     /// MUST fail with `task_is_live` if an attempt of it holds anything.
     async fn delete(&self, task: Task, change: Change) -> Result<Done<()>>;
 
+    /// The task that an earlier request under this key was answered with, if there was one at `now`. MUST fail with
+    /// `idempotency_key_reused` if that was another request.
+    async fn answered(&self, once: Once, now: Timestamp) -> Result<Option<Task>>;
+
     /// Sees to it that what was committed by now, by whomever, is known to those who follow.
     async fn catch_up(&self) -> Result<()>;
 

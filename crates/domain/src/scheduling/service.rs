@@ -83,6 +83,11 @@ impl TaskService {
         actor.authorize(Operation::TaskCreate)?;
         let now = self.ports.clock.now();
         check_deadline(&spec, now)?;
+        if plan_token.is_some()
+            && let Some(done) = self.answered(once.as_ref(), now).await?
+        {
+            return Ok(done);
+        }
         let change = Change::new(AuditEntry::new(actor, Operation::TaskCreate.action(), now), once);
         let Some(plan_token) = plan_token else { return self.ports.tasks.create(NewTask { spec }, change).await };
         self.ports.tasks.catch_up().await?;
@@ -93,6 +98,14 @@ impl TaskService {
                 self.ports.tasks.create_placed(NewTask { spec }, server, change).await
             }
         }
+    }
+
+    /// What the same request was answered before. It is asked for before anything is computed, because the task has gone
+    /// on since, and what was done then could not be done now.
+    async fn answered(&self, once: Option<&Once>, now: Timestamp) -> Result<Option<Done<Task>>> {
+        let Some(once) = once else { return Ok(None) };
+        let kept = self.ports.tasks.answered(once.clone(), now).await?;
+        Ok(kept.map(|value| Done { value, replayed: true }))
     }
 
     /// Claims the server of a plan if the plan would still be the same; `None` if nothing fitted, and nothing does.
@@ -158,7 +171,10 @@ impl TaskService {
             return Ok(TaskDetails { task, pending_reasons: Vec::new() });
         }
         self.ports.tasks.catch_up().await?;
-        let pending_reasons = self.ports.desk.with(|engine| explain(&engine.plan_of(&task)));
+        let pending_reasons = self.ports.desk.with(|engine| {
+            // What is decided about keeps itself out of its own room.
+            if engine.is_decided(id) { Vec::new() } else { explain(&engine.plan_of(&task)) }
+        });
         Ok(TaskDetails { task, pending_reasons })
     }
 
@@ -184,6 +200,9 @@ impl TaskService {
         once: Option<Once>,
     ) -> Result<Done<Task>> {
         actor.authorize(Operation::TaskDispatch)?;
+        if let Some(done) = self.answered(once.as_ref(), self.ports.clock.now()).await? {
+            return Ok(done);
+        }
         for _ in 0..TRIES {
             let task = self.ports.tasks.get(id).await?;
             if task.status == TaskStatus::Scheduled {
@@ -216,9 +235,20 @@ impl TaskService {
             }
             match engine.dispatch(task) {
                 Some(decision) => Ok(decision.server),
-                None => Err(no_capacity(task, &explain(&engine.plan_of(task)))),
+                None => Err(self.refusal(task, &explain(&engine.plan_of(task)))),
             }
         })
+    }
+
+    /// Why a task is not placed. One that is late is not, though there were room: it fails in a moment.
+    fn refusal(&self, task: &Task, reasons: &[PendingReason]) -> Error {
+        match task.expired(self.ports.clock.now()) {
+            Ok(Task { detail, .. }) => {
+                let detail = detail.unwrap_or_default();
+                Error::conflict(reason::DEADLINE_PASSED, format!("task {} is too late: {detail}", task.id))
+            }
+            Err(_) => no_capacity(task, reasons),
+        }
     }
 
     /// Says that a task with the driver `none` runs.
@@ -315,6 +345,9 @@ impl TaskService {
         compute: impl Fn(&Task, Timestamp) -> Result<(Task, AttemptStep)>,
     ) -> Result<Done<Task>> {
         actor.authorize(operation)?;
+        if let Some(done) = self.answered(once.as_ref(), self.ports.clock.now()).await? {
+            return Ok(done);
+        }
         for _ in 0..TRIES {
             let before = self.ports.tasks.get(id).await?;
             let now = self.ports.clock.now();

@@ -205,6 +205,9 @@ impl Tasks for Slow {
     async fn delete(&self, _: Task, _: Change) -> Result<Done<()>> {
         unreachable!()
     }
+    async fn answered(&self, _: Once, _: crate::clock::Timestamp) -> Result<Option<Task>> {
+        Ok(None)
+    }
     async fn catch_up(&self) -> Result<()> {
         Ok(())
     }

@@ -33,13 +33,15 @@ fn service_of(tasks: Arc<dyn Tasks>, desk: &Arc<Desk>) -> TaskService {
     TaskService::new(TaskPorts { tasks, desk: desk.clone(), clock: TestClock::start(), seal })
 }
 
-fn service(mock: MockTasks, desk: &Arc<Desk>) -> TaskService {
+/// A service over this mock, where no key was used before.
+fn service(mut mock: MockTasks, desk: &Arc<Desk>) -> TaskService {
+    mock.expect_answered().returning(|_, _| Ok(None));
     service_of(Arc::new(mock), desk)
 }
 
 /// A service whose database fails the test at the first call.
 fn idle() -> TaskService {
-    service(MockTasks::new(), &desk(4, &[]))
+    service_of(Arc::new(MockTasks::new()), &desk(4, &[]))
 }
 
 /// A mock with nothing to catch up with, and this task.

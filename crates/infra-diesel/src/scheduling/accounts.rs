@@ -4,11 +4,11 @@ use crate::{
     connection::{AnyConnection, each},
     failure::Failure,
     schema::{pools, servers, tasks},
-    values::word,
+    values::{corrupt, from_json, word},
 };
 use diesel::prelude::*;
 use domain::{
-    fleet::ServerStatus,
+    fleet::{Architecture, ServerStatus},
     ids::{PoolId, ServerId, TaskId},
     pools::{PoolState, Quotas},
     scheduling::{
@@ -20,6 +20,7 @@ use domain::{
 use std::collections::{BTreeMap, BTreeSet};
 
 type Numbers = (i64, i64, i64, i64);
+type ServerRow = (i64, Numbers, Numbers, (String, String), String, bool, Option<i64>);
 type Limits = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
 fn resources((cpu_millis, memory_mib, storage_mib, gpus): Numbers) -> Resources {
@@ -72,14 +73,17 @@ pub(super) fn lock_servers(
             servers::reserved_storage_mib,
             servers::reserved_gpus,
         ),
+        (servers::architecture, servers::emulated_architectures),
         servers::status,
         servers::cordoned,
         servers::pool_id,
     ));
-    let rows: Vec<(i64, Numbers, Numbers, String, bool, Option<i64>)> = locked!(connection, query);
-    let account = |(id, capacity, reserved, status, cordoned, pool): (i64, Numbers, Numbers, String, bool, _)| {
+    let rows: Vec<ServerRow> = locked!(connection, query);
+    let account = |(id, capacity, reserved, (architecture, emulated), status, cordoned, pool): ServerRow| {
         let open = word(&status, ServerStatus::parse)? == ServerStatus::Online && !cordoned;
         let account = ServerAccount {
+            architecture: Architecture::parse(&architecture).map_err(corrupt)?,
+            emulated: from_json(&emulated)?,
             capacity: resources(capacity),
             reserved: resources(reserved),
             open,

@@ -61,6 +61,10 @@ pub(super) fn step(connection: &mut AnyConnection, task: &Task, step: &AttemptSt
     }
     let found: Option<AttemptRow> = row().first(connection).optional()?;
     let Some(attempt) = found.map(Attempt::try_from).transpose()? else { return Ok(Trace::default()) };
+    if !attempt.held {
+        // What has ended has ended.
+        return Ok(Trace::default());
+    }
     let after = match step {
         AttemptStep::Keep => return Ok(Trace::default()),
         AttemptStep::Start => attempt.started(task.updated_at),
@@ -75,15 +79,25 @@ pub(super) fn step(connection: &mut AnyConnection, task: &Task, step: &AttemptSt
             attempts::finished_at_us.eq(after.finished_at.map(to_us)),
         ))
         .execute(connection)?;
-    if attempt.held && !after.held { give_back(connection, &attempt) } else { Ok(Trace::default()) }
+    if after.held { Ok(Trace::default()) } else { give_back(connection, &attempt) }
+}
+
+/// A counter that is too low already must not keep a task from ending: the check of the ledger sets it right.
+fn without(reserved: Resources, given_back: Resources) -> Resources {
+    let left = reserved.minus(given_back);
+    if Resources::default().fits_in(left) {
+        return left;
+    }
+    tracing::error!("{reserved:?} is reserved, but {given_back:?} of it is given back; check the ledger");
+    left.at_least_nothing()
 }
 
 fn give_back(connection: &mut AnyConnection, attempt: &Attempt) -> Result<Trace, Failure> {
     let locked = accounts::lock_servers(connection, [attempt.server_id].into())?;
     let Some(server) = locked.get(&attempt.server_id) else { return Ok(Trace::default()) };
-    let servers = [(attempt.server_id, server.reserved.minus(attempt.demand))].into();
+    let servers = [(attempt.server_id, without(server.reserved, attempt.demand))].into();
     let locked = accounts::lock_pools(connection, server.pool_id.into_iter().collect())?;
-    let pools = locked.into_iter().map(|(id, pool)| (id, pool.reserved.minus(attempt.demand))).collect();
+    let pools = locked.into_iter().map(|(id, pool)| (id, without(pool.reserved, attempt.demand))).collect();
     accounts::write(connection, &servers, &pools)?;
     let mut trace = Trace::default();
     tell(&mut trace, servers, pools);
