@@ -10,8 +10,8 @@ mod serving;
 use crate::{
     on_both,
     store::{
-        Store, at, change, check_conflict, check_not_found, check_stale, entry_at, millis, new_task, once, placement,
-        server_in, tags, walk,
+        Store, at, change, check_conflict, check_not_found, check_stale, entry_at, millis, new_server, new_task, once,
+        placement, server_in, tags, walk,
     },
 };
 use domain::{
@@ -19,7 +19,7 @@ use domain::{
     audit::AuditEntry,
     change::Done,
     clock::Timestamp,
-    fleet::{Architecture, Server, Servers},
+    fleet::{Architecture, NewServer, Server, Servers},
     ids::{PoolId, ServerId, TaskId},
     page::PageRequest,
     pools::Pools,
@@ -163,7 +163,9 @@ async fn what_is_not_there_is_not_found(store: Store) {
 }
 
 async fn filters_must_all_match(store: Store) {
-    let (pool, server) = (store.pool("edge").await, store.server("edge-1").await);
+    let pool = store.pool("edge").await;
+    let new = NewServer { pool_id: Some(pool.id), architecture: Architecture::Riscv64, ..new_server("edge-1") };
+    let server = store.servers.create(new, change("server.create")).await.unwrap().value;
     let post = |spec| store.tasks.create(NewTask { spec }, change("task.create"));
     let night = post(TaskSpec { demand: millis(1), ..full(pool.id) }).await.unwrap().value;
     let night = place_again(&store, &night, server.id).await;
