@@ -140,7 +140,7 @@ impl Database {
 
     /// Has everything told anew to followers, who seem to know what is not so.
     pub(crate) async fn tell_anew(&self) -> Result<()> {
-        self.shared.feed.lose();
+        self.shared.feed.doubt();
         self.catch_up().await
     }
 

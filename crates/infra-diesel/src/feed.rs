@@ -54,6 +54,8 @@ pub(crate) struct Feed {
     followers: RwLock<Vec<Arc<dyn Follower>>>,
     /// Nothing is read for followers whom nobody has asked yet.
     wanted: AtomicBool,
+    /// Somebody doubts what followers know.
+    doubted: AtomicBool,
     /// The head that followers have caught up with; `None` if they know nothing, or not for sure.
     at: RwLock<Option<Head>>,
 }
@@ -62,7 +64,17 @@ impl Feed {
     /// Adds somebody who is told everything from the next time that the feed is wanted.
     pub(crate) fn join(&self, follower: Arc<dyn Follower>) {
         self.followers.write().unwrap_or_else(PoisonError::into_inner).push(follower);
-        self.lose();
+        self.doubt();
+    }
+
+    /// Has everything told anew at the writer's next turn, whoever says so.
+    pub(crate) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Release);
+    }
+
+    /// Whether followers can be told what a transaction changed that began at this head: they know all before it.
+    pub(crate) fn follows_from(&self, head: &Head) -> bool {
+        !self.doubted.swap(false, Ordering::AcqRel) && self.is_at(head)
     }
 
     /// Says that followers are going to be asked.
@@ -76,7 +88,8 @@ impl Feed {
 
     /// Whether followers know everything up to this head.
     pub(crate) fn is_at(&self, head: &Head) -> bool {
-        self.at.read().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(head)
+        !self.doubted.load(Ordering::Acquire)
+            && self.at.read().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(head)
     }
 
     /// Whether followers know anything.
@@ -84,7 +97,7 @@ impl Feed {
         self.at.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Says that nobody knows any more what is so.
+    /// Says that nobody knows any more what is so. Only the writer's thread may, or it would overwrite it.
     pub(crate) fn lose(&self) {
         *self.at.write().unwrap_or_else(PoisonError::into_inner) = None;
     }

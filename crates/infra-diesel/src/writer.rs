@@ -131,18 +131,20 @@ impl Writer {
             return;
         }
         let told = catch_unwind(AssertUnwindSafe(|| {
-            if self.feed.is_at(&committed.before) {
+            if self.feed.follows_from(&committed.before) {
                 self.feed.tell(&committed.facts, committed.after);
                 return Ok(());
             }
-            self.feed.lose();
             let (state, head) = self.read_all()?;
             self.feed.retell(&state, head);
             Ok::<_, Failure>(())
         }));
         match told {
             Ok(Ok(())) => {}
-            Ok(Err(failure)) => tracing::warn!(error = ?failure, "the state could not be read into memory"),
+            Ok(Err(failure)) => {
+                self.feed.lose();
+                tracing::warn!(error = ?failure, "the state could not be read into memory");
+            }
             Err(_panic) => {
                 self.feed.lose();
                 tracing::error!("taking in what was committed panicked; it is read anew");

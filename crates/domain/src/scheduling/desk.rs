@@ -80,6 +80,15 @@ impl Desk {
         self.locked(|inner| ask(&mut inner.engine))
     }
 
+    /// Asks the engine about a task that somebody has read; `None` if it is not pending at that revision, as far as is
+    /// known here. What was read may be older than what is known, and must not be taken for news.
+    pub fn with_pending<T>(&self, task: &Task, ask: impl FnOnce(&mut Engine) -> T) -> Option<T> {
+        self.locked(|inner| {
+            let known = inner.pending.get(&task.id).is_some_and(|known| known.revision == task.revision);
+            known.then(|| ask(&mut inner.engine))
+        })
+    }
+
     /// Decides about some tasks, in the order of the queue, and makes of each decision what is to be written.
     pub fn next(&self, now: Timestamp, limit: usize, entry: impl Fn(&Task, &Task) -> AuditEntry) -> Vec<Placement> {
         self.locked(|inner| {

@@ -83,13 +83,12 @@ impl TaskService {
         actor.authorize(Operation::TaskCreate)?;
         let now = self.ports.clock.now();
         check_deadline(&spec, now)?;
-        if plan_token.is_some()
-            && let Some(done) = self.answered(once.as_ref(), now).await?
-        {
-            return Ok(done);
-        }
-        let change = Change::new(AuditEntry::new(actor, Operation::TaskCreate.action(), now), once);
+        let change = Change::new(AuditEntry::new(actor, Operation::TaskCreate.action(), now), once.clone());
         let Some(plan_token) = plan_token else { return self.ports.tasks.create(NewTask { spec }, change).await };
+        self.answered_or(once.as_ref(), self.create_as_planned(spec, plan_token, change)).await
+    }
+
+    async fn create_as_planned(&self, spec: TaskSpec, plan_token: &str, change: Change) -> Result<Done<Task>> {
         self.ports.tasks.catch_up().await?;
         match self.claim_as_planned(&spec, plan_token)? {
             None => self.ports.tasks.create(NewTask { spec }, change).await,
@@ -100,11 +99,27 @@ impl TaskService {
         }
     }
 
-    /// What the same request was answered before. It is asked for before anything is computed, because the task has gone
-    /// on since, and what was done then could not be done now.
-    async fn answered(&self, once: Option<&Once>, now: Timestamp) -> Result<Option<Done<Task>>> {
+    /// What the same request was answered before, or what `work` answers. It is asked before the state is judged, which
+    /// has gone on since, and again where that refuses: a twin of this request may have been faster.
+    async fn answered_or(
+        &self,
+        once: Option<&Once>,
+        work: impl Future<Output = Result<Done<Task>>>,
+    ) -> Result<Done<Task>> {
+        if let Some(done) = self.answered(once).await? {
+            return Ok(done);
+        }
+        match work.await {
+            Err(refusal @ (Error::Conflict { .. } | Error::Capacity { .. })) => {
+                self.answered(once).await?.ok_or(refusal)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn answered(&self, once: Option<&Once>) -> Result<Option<Done<Task>>> {
         let Some(once) = once else { return Ok(None) };
-        let kept = self.ports.tasks.answered(once.clone(), now).await?;
+        let kept = self.ports.tasks.answered(once.clone(), self.ports.clock.now()).await?;
         Ok(kept.map(|value| Done { value, replayed: true }))
     }
 
@@ -200,9 +215,16 @@ impl TaskService {
         once: Option<Once>,
     ) -> Result<Done<Task>> {
         actor.authorize(Operation::TaskDispatch)?;
-        if let Some(done) = self.answered(once.as_ref(), self.ports.clock.now()).await? {
-            return Ok(done);
-        }
+        self.answered_or(once.as_ref(), self.dispatch(actor, id, plan_token, once.as_ref())).await
+    }
+
+    async fn dispatch(
+        &self,
+        actor: &Actor,
+        id: TaskId,
+        plan_token: Option<&str>,
+        once: Option<&Once>,
+    ) -> Result<Done<Task>> {
         for _ in 0..TRIES {
             let task = self.ports.tasks.get(id).await?;
             if task.status == TaskStatus::Scheduled {
@@ -211,12 +233,12 @@ impl TaskService {
             let now = self.ports.clock.now();
             task.placed(ServerId(0), now)?;
             self.ports.tasks.catch_up().await?;
-            let server = self.decide(&task, plan_token)?;
+            let Some(server) = self.decide(&task, plan_token)? else { continue };
             let _claimed = self.ports.desk.claimed(id);
             let entry =
                 |before: &Task, after: &Task| moved(actor, Operation::TaskDispatch.action(), now, before, after);
             let placement = Placement::of(&task, server, now, entry).ok_or_else(|| Error::internal("not pending"))?;
-            match self.ports.tasks.place_one(placement, once.clone()).await {
+            match self.ports.tasks.place_one(placement, once.cloned()).await {
                 Err(Error::Stale { .. }) => {}
                 outcome => return outcome,
             }
@@ -224,9 +246,9 @@ impl TaskService {
         Err(busy(id))
     }
 
-    /// The server for a task, claimed; or why there is none.
-    fn decide(&self, task: &Task, plan_token: Option<&str>) -> Result<ServerId> {
-        self.ports.desk.with(|engine| {
+    /// The server for a task, claimed, or why there is none; nothing, if the task has moved since it was read.
+    fn decide(&self, task: &Task, plan_token: Option<&str>) -> Result<Option<ServerId>> {
+        let decided = self.ports.desk.with_pending(task, |engine| {
             if let Some(given) = plan_token {
                 let plan = engine.plan_of(task);
                 if !same_secret(&token_of(&self.ports.seal, &task.spec, &plan, engine.fleet()), given) {
@@ -237,7 +259,8 @@ impl TaskService {
                 Some(decision) => Ok(decision.server),
                 None => Err(self.refusal(task, &explain(&engine.plan_of(task)))),
             }
-        })
+        });
+        decided.transpose()
     }
 
     /// Why a task is not placed. One that is late is not, though there were room: it fails in a moment.
@@ -345,15 +368,24 @@ impl TaskService {
         compute: impl Fn(&Task, Timestamp) -> Result<(Task, AttemptStep)>,
     ) -> Result<Done<Task>> {
         actor.authorize(operation)?;
-        if let Some(done) = self.answered(once.as_ref(), self.ports.clock.now()).await? {
-            return Ok(done);
-        }
+        let action = operation.action();
+        self.answered_or(once.as_ref(), self.change_newest(actor, action, id, once.as_ref(), compute)).await
+    }
+
+    async fn change_newest(
+        &self,
+        actor: &Actor,
+        action: &str,
+        id: TaskId,
+        once: Option<&Once>,
+        compute: impl Fn(&Task, Timestamp) -> Result<(Task, AttemptStep)>,
+    ) -> Result<Done<Task>> {
         for _ in 0..TRIES {
             let before = self.ports.tasks.get(id).await?;
             let now = self.ports.clock.now();
             let (after, step) = compute(&before, now)?;
-            let entry = moved(actor, operation.action(), now, &before, &after);
-            match self.ports.tasks.update(after, step, Change::new(entry, once.clone())).await {
+            let entry = moved(actor, action, now, &before, &after);
+            match self.ports.tasks.update(after, step, Change::new(entry, once.cloned())).await {
                 Err(Error::Stale { .. }) => {}
                 outcome => return outcome,
             }
