@@ -143,7 +143,7 @@ impl Site {
     /// Everything that a request could have changed.
     async fn state(&self) -> Vec<Value> {
         let mut state = Vec::new();
-        for list in ["/servers", "/pools", "/auth/users", "/auth/tokens"] {
+        for list in ["/servers", "/pools", "/tasks", "/auth/users", "/auth/tokens"] {
             let mut rows = self.admin.get(list).await.expect(200).json;
             for row in rows.as_array_mut().unwrap() {
                 // Written down in the background.
@@ -201,6 +201,10 @@ async fn a_body_that_is_no_json_or_of_the_wrong_shape_is_refused() {
             &deep,
             &"[".repeat(1000),
         ] {
+            // A body whose members are all optional may be left out.
+            if body.is_empty() && operation.value["requestBody"]["required"] == false {
+                continue;
+            }
             let case = format!("{} with the body {}", operation.id(), body.chars().take(60).collect::<String>());
             cases.push((case, site.with_body(operation, body.to_owned()), 400));
         }

@@ -51,6 +51,18 @@ impl Fate {
             Self::Started => &["--wrap=true", "--output=/dev/null"],
         }
     }
+
+    /// What the scheduler is told. Where jobs are to start it looks as often and as far as it is let, because the
+    /// default would start a hundred every two seconds; where none can, that would only cost slurmctld time.
+    fn scheduler(self) -> &'static str {
+        match self {
+            Self::Held => "",
+            Self::Started => {
+                "SchedulerParameters=batch_sched_delay=0,default_queue_depth=10000,sched_min_interval=10000,\
+                 sched_max_job_start=0\n"
+            }
+        }
+    }
 }
 
 /// What one load showed.
@@ -99,10 +111,10 @@ pub(crate) async fn measure(period: Duration) -> Vec<Row> {
 /// Every round measures everything once, so that a slow minute of the machine does not fall on one line alone.
 async fn rounds(version: &str, period: Duration, shown: &mut [Vec<Shown>]) -> Outcome<()> {
     for _ in 0..ROUNDS {
-        // A new one each time, because slurmctld remembers jobs for minutes after they ended.
-        let slurm = Slurm::start(version).await?;
         let mut cells = shown.iter_mut();
         for fate in Fate::ALL {
+            // A new one each time, because slurmctld remembers jobs for minutes after they ended.
+            let slurm = Slurm::start(version, fate).await?;
             for clients in CLIENTS {
                 cells.next().ok_or("a cell too few")?.push(slurm.load(fate, clients, period).await?);
             }
@@ -182,9 +194,9 @@ struct Slurm {
 }
 
 impl Slurm {
-    async fn start(version: &str) -> Outcome<Self> {
+    async fn start(version: &str, fate: Fate) -> Outcome<Self> {
         let mut slurm = Self { directory: tempfile::tempdir()?, daemons: Vec::new() };
-        slurm.configure(version)?;
+        slurm.configure(version, fate)?;
         let file = |option: &str, name: &str| format!("--{option}={}", slurm.file(name).display());
         let munged = [
             "--foreground".to_owned(),
@@ -209,7 +221,7 @@ impl Slurm {
         self.directory.path().join(name)
     }
 
-    fn configure(&self, version: &str) -> Outcome<()> {
+    fn configure(&self, version: &str, fate: Fate) -> Outcome<()> {
         for folder in ["state", "spool"] {
             fs::create_dir(self.file(folder))?;
         }
@@ -223,7 +235,8 @@ impl Slurm {
         // Both are bound at once, so that they differ.
         let listeners = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
         let ports = (listeners.0.local_addr()?.port(), listeners.1.local_addr()?.port());
-        fs::write(self.file("slurm.conf"), configuration(self.directory.path(), ports)?)?;
+        let text = configuration(self.directory.path(), ports)? + fate.scheduler();
+        fs::write(self.file("slurm.conf"), text)?;
         Ok(())
     }
 
@@ -399,8 +412,7 @@ fn cpu_of_children() -> Outcome<Duration> {
 }
 
 /// Slurm's defaults, but for: where it is, whose it is, no accounting, one node that has more cores than the machine,
-/// room and patience enough that no job is refused, and a scheduler that looks as often and as far as it is let. The
-/// default would start a hundred jobs every two seconds.
+/// and room and patience enough that no job is refused.
 fn configuration(directory: &Path, (controller, node): (u16, u16)) -> Outcome<String> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname")?;
     let host = host.trim().split('.').next().unwrap_or_default();
@@ -434,7 +446,6 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 MaxJobCount=100000
-SchedulerParameters=batch_sched_delay=0,default_queue_depth=10000,sched_min_interval=10000,sched_max_job_start=0
 MessageTimeout=60
 NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 CPUs=1000
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE
