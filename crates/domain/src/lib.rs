@@ -24,5 +24,6 @@ pub mod scheduling;
 mod testing;
 pub mod text;
 pub mod units;
+mod words;
 
 pub use error::{Error, FieldError, Result};

@@ -4,7 +4,7 @@ use crate::{
     Outcome,
     http::{Connection, Target},
     process,
-    table::{ms, pair},
+    table::{ms, pair, percentile},
 };
 use std::time::{Duration, Instant};
 
@@ -35,11 +35,7 @@ impl Shown {
 
     /// The median and the 99th percentile, as text.
     pub(crate) fn wall(&self) -> String {
-        let at = |percent: usize| {
-            let index = (self.latencies.len() * percent / 100).min(self.latencies.len().saturating_sub(1));
-            self.latencies.get(index).copied().unwrap_or_default()
-        };
-        pair(at(50), at(99))
+        pair(percentile(&self.latencies, 50), percentile(&self.latencies, 99))
     }
 
     /// The server's CPU time per request, as text.

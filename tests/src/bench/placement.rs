@@ -2,7 +2,7 @@
 
 use crate::{
     Outcome, process,
-    table::{Row, median, ms},
+    table::{Row, median, ms, percentile},
 };
 use domain::{
     clock::Timestamp,
@@ -123,8 +123,7 @@ pub(crate) fn queue() -> Outcome<Row> {
     let (wall, cpu) = (began.elapsed(), process::cpu(std::process::id())?.saturating_sub(cpu));
     times.sort_unstable();
     let placed = u32::try_from(times.len())?;
-    let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
-    let p50 = times.get(times.len() / 2).copied().unwrap_or_default();
+    let (p50, p99) = (percentile(&times, 50), percentile(&times, 99));
     Ok(Row {
         measurement: format!("{placed} of {TASKS} tasks onto {SERVERS} servers, in memory"),
         result: format!("{:.0}/s", f64::from(placed) / wall.as_secs_f64()),

@@ -8,10 +8,20 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The CPU time that a process has used, in user and kernel mode.
 pub(crate) fn cpu(pid: u32) -> Outcome<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name of the program may contain anything; what follows its closing bracket does not.
+    ticks(&format!("/proc/{pid}/stat"), 11)
+}
+
+/// The same of this process's children that have ended.
+pub(crate) fn cpu_of_children() -> Outcome<Duration> {
+    ticks("/proc/self/stat", 13)
+}
+
+/// The sum of two numbers of ticks, after so many fields behind the name of the program.
+fn ticks(file: &str, skipped: usize) -> Outcome<Duration> {
+    let stat = std::fs::read_to_string(file)?;
+    // The name may contain anything; what follows its closing bracket does not.
     let (_, numbers) = stat.rsplit_once(')').ok_or("a strange /proc/PID/stat")?;
-    let mut ticks = numbers.split_whitespace().skip(11).map(str::parse::<u32>);
+    let mut ticks = numbers.split_whitespace().skip(skipped).map(str::parse::<u32>);
     let (user, system) = ticks.next().zip(ticks.next()).ok_or("a short /proc/PID/stat")?;
     Ok(TICK * (user? + system?))
 }

@@ -11,7 +11,7 @@
 
 use crate::{
     Outcome, process,
-    table::{Row, median, ms, pair},
+    table::{Row, median, ms, pair, percentile},
 };
 use std::{
     fs::{self, File, OpenOptions},
@@ -82,11 +82,6 @@ impl Shown {
     fn interval(&self) -> Duration {
         self.wall / self.done.max(1)
     }
-
-    fn percentile(&self, percent: usize) -> Duration {
-        let index = (self.latencies.len() * percent / 100).min(self.latencies.len().saturating_sub(1));
-        self.latencies.get(index).copied().unwrap_or_default()
-    }
 }
 
 /// The rows, and one that says why there are not more: what is measured here is somebody else's product, and may be
@@ -142,7 +137,7 @@ fn shown_row(version: &str, fate: Fate, clients: u32, shown: &Shown) -> Row {
     };
     let result = format!("{:.0}/s", f64::from(shown.done) / shown.wall.as_secs_f64());
     Row {
-        wall: pair(shown.percentile(50), shown.percentile(99)),
+        wall: pair(percentile(&shown.latencies, 50), percentile(&shown.latencies, 99)),
         cpu: ms(shown.cpu),
         ..row(format!("{what}, {version}, {clients} client(s)"), result, remark)
     }
@@ -298,9 +293,9 @@ impl Slurm {
             joined.spawn(submit(command.into(), begin, end));
         }
         tokio::time::sleep_until(begin.into()).await;
-        let before = (process::cpu(controller)?, cpu_of_children()?);
+        let before = (process::cpu(controller)?, process::cpu_of_children()?);
         tokio::time::sleep_until(end.into()).await;
-        let after = (process::cpu(controller)?, cpu_of_children()?);
+        let after = (process::cpu(controller)?, process::cpu_of_children()?);
         let (mut latencies, mut accepted) = (Vec::new(), 0);
         while let Some(client) = joined.join_next().await {
             let client = client??;
@@ -399,16 +394,6 @@ async fn submit(
             latencies.push(now - sent);
         }
     }
-}
-
-/// The CPU time of this process's children that have ended.
-fn cpu_of_children() -> Outcome<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let (_, numbers) = stat.rsplit_once(')').ok_or("a strange /proc/self/stat")?;
-    let mut ticks = numbers.split_whitespace().skip(13).map(str::parse::<u32>);
-    let (user, system) = ticks.next().zip(ticks.next()).ok_or("a short /proc/self/stat")?;
-    // Linux tells CPU time in hundredths of a second.
-    Ok(Duration::from_millis(10) * (user? + system?))
 }
 
 /// Slurm's defaults, but for: where it is, whose it is, no accounting, one node that has more cores than the machine,

@@ -49,3 +49,9 @@ pub(crate) fn median<T: Clone>(values: &[T], key: impl Fn(&T) -> Duration) -> Op
     sorted.sort_by_key(key);
     sorted.get(sorted.len() / 2).cloned()
 }
+
+/// The value that so many percent of sorted measurements are not above; nothing if there are none.
+pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(index).copied().unwrap_or_default()
+}

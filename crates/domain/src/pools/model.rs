@@ -6,33 +6,10 @@ use crate::{
     patch::Patch,
     text::{Name, Tags},
     units::Resources,
+    words::words,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
-        }
-
-        impl $name {
-            /// The word in the API.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-
-            /// Reads [`Self::as_str`].
-            #[must_use]
-            pub fn parse(text: &str) -> Option<Self> {
-                match text { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-    };
-}
 
 words! {
     /// What a pool is mainly for.
@@ -95,16 +72,6 @@ pub struct QuotasPatch {
 }
 
 impl Quotas {
-    /// Whether a pool's allocations may hold so much.
-    #[must_use]
-    pub fn allow(self, held: Resources) -> bool {
-        let within = |quota: Option<i64>, held: i64| quota.is_none_or(|quota| held <= quota);
-        within(self.cpu_millis, held.cpu_millis)
-            && within(self.memory_mib, held.memory_mib)
-            && within(self.storage_mib, held.storage_mib)
-            && within(self.gpus, held.gpus)
-    }
-
     fn patched(self, patch: QuotasPatch) -> Self {
         Self {
             cpu_millis: patch.cpu_millis.apply(self.cpu_millis),
