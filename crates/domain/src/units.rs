@@ -120,7 +120,8 @@ fn scaled(value: f64, factor: u128, most: f64, rounding: Rounding) -> Result<i64
         return Err(format!("must be a number from 0 to {most}"));
     }
     // `Display` prints the shortest decimal that reads back as the same number: what the client wrote.
-    let text = value.to_string();
+    // Of the two zeros, the negative one is no less of an amount.
+    let text = value.abs().to_string();
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     // 27 digits are far more than a unit of 1/1024 can tell apart, and their product still fits.
     let (kept, rest) = fraction.split_at(fraction.len().min(27));
@@ -152,6 +153,7 @@ mod tests {
         check(0.0005, 0, 1);
         check(1e-300, 0, 1);
         check(0.0, 0, 0);
+        check(-0.0, 0, 0);
         check(1_000_000.0, 1_000_000_000, 1_000_000_000);
         assert_eq!((0..10).map(|_| cpu_millis(0.1, Rounding::Up).unwrap()).sum::<i64>(), 1000);
     }

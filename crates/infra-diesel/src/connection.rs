@@ -28,6 +28,17 @@ macro_rules! each {
 }
 pub(crate) use each;
 
+/// Loads rows that nobody else changes until the transaction ends. `SQLite` has locked the whole database already.
+macro_rules! locked {
+    ($connection:expr, $query:expr) => {
+        match $connection {
+            $crate::connection::AnyConnection::Sqlite(c) => $query.load(c)?,
+            $crate::connection::AnyConnection::Postgresql(c) => $query.for_update().load(c)?,
+        }
+    };
+}
+pub(crate) use locked;
+
 /// A password that was not percent-encoded makes libpq take parts of it for a port or a host, and quote them. Once it
 /// has understood the URL, what it quotes is none.
 fn without_fragments(message: &str, shown: &str) -> String {

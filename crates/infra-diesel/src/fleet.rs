@@ -3,12 +3,12 @@
 mod rows;
 
 use crate::{
-    connection::AnyConnection,
+    connection::{AnyConnection, locked},
     database::Database,
     failure::{Failure, Kind},
     feed::Trace,
-    scheduling,
-    schema::{pools, servers},
+    pools, scheduling,
+    schema::servers,
     values::to_us,
 };
 use async_trait::async_trait;
@@ -16,15 +16,15 @@ use diesel::prelude::*;
 use domain::{
     Error, Result,
     audit::AuditEntry,
-    change::{Change, Done, Recorded},
+    change::{Change, Done, Once, Recorded},
     clock::Timestamp,
     feed::{Fact, Follower, State},
     fleet::{NewServer, Roster, RosterEntry, Server, ServerFilter, ServerSort, Servers},
-    ids::{PoolId, ServerId},
+    ids::ServerId,
     page::{Page, PageRequest},
 };
 use rows::{Columns, Row};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 fn name_taken(server: &Server) -> impl FnOnce() -> Error {
     let name = server.name.clone();
@@ -34,7 +34,7 @@ fn name_taken(server: &Server) -> impl FnOnce() -> Error {
 fn insert(connection: &mut AnyConnection, new: NewServer, at: Timestamp) -> Result<Server, Failure> {
     let server = new.into_server(ServerId(0), at);
     if let Some(pool) = server.pool_id {
-        check_pool(connection, pool)?;
+        pools::check_there(connection, pool)?;
     }
     let id: i64 = diesel::insert_into(servers::table)
         .values((
@@ -47,14 +47,6 @@ fn insert(connection: &mut AnyConnection, new: NewServer, at: Timestamp) -> Resu
         .get_result(connection)
         .map_err(|error| Failure::from(error).when(Kind::Unique, name_taken(&server)))?;
     Ok(Server { id: ServerId(id), ..server })
-}
-
-fn check_pool(connection: &mut AnyConnection, pool: PoolId) -> Result<(), Failure> {
-    let there: bool = diesel::select(diesel::dsl::exists(pools::table.find(pool.0))).get_result(connection)?;
-    if there {
-        return Ok(());
-    }
-    Err(Error::invalid("pool_id", format!("there is no pool {pool}; create it first, or leave pool_id out")).into())
 }
 
 /// Every server, by id. Read a few hundred at a time: rows take more room than what becomes of them.
@@ -72,6 +64,13 @@ pub(crate) fn load_all(connection: &mut AnyConnection) -> Result<Vec<Arc<Server>
             all.push(Arc::new(Server::try_from(row)?));
         }
     }
+}
+
+/// Those of these servers that there are, by id; nobody else changes them until the transaction ends.
+pub(crate) fn lock(connection: &mut AnyConnection, ids: BTreeSet<ServerId>) -> Result<Vec<Server>, Failure> {
+    let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
+    let rows: Vec<Row> = locked!(connection, servers::table.filter(servers::id.eq_any(ids)).order(servers::id.asc()));
+    rows.into_iter().map(Server::try_from).collect()
 }
 
 fn load(connection: &mut AnyConnection, id: ServerId) -> Result<Server, Failure> {
@@ -175,6 +174,10 @@ impl Servers for DieselServers {
             Ok((guard(connection, server.id, server.revision)?, Trace::default()))
         };
         self.database.write(change, work).await
+    }
+
+    async fn answered(&self, once: Once, now: Timestamp) -> Result<Option<Server>> {
+        self.database.answered(once, now).await
     }
 
     async fn delete(&self, server: Server, change: Change) -> Result<Done<()>> {

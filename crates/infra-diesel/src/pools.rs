@@ -1,7 +1,7 @@
 //! Pools: one row each; what their servers have and hold is summed up when it is asked for.
 
 use crate::{
-    connection::AnyConnection,
+    connection::{AnyConnection, locked},
     database::Database,
     failure::{Failure, Kind},
     feed::Trace,
@@ -23,7 +23,10 @@ use domain::{
     text::Name,
     units::Resources,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 #[derive(Queryable)]
 struct Row {
@@ -134,24 +137,40 @@ fn insert(connection: &mut AnyConnection, new: NewPool, at: domain::clock::Times
 }
 
 impl Row {
-    fn reserved(&self) -> Resources {
-        Resources {
+    fn with_reserved(self) -> Result<(Pool, Resources), Failure> {
+        let reserved = Resources {
             cpu_millis: self.reserved_cpu_millis,
             memory_mib: self.reserved_memory_mib,
             storage_mib: self.reserved_storage_mib,
             gpus: self.reserved_gpus,
-        }
+        };
+        Ok((Pool::try_from(self)?, reserved))
     }
 }
 
 /// Every pool with what allocations hold on its servers, by id.
 pub(crate) fn load_all(connection: &mut AnyConnection) -> Result<Vec<(Arc<Pool>, Resources)>, Failure> {
     let rows: Vec<Row> = pools::table.order(pools::id.asc()).load(connection)?;
-    let pools = rows.into_iter().map(|row| {
-        let reserved = row.reserved();
-        Ok((Arc::new(Pool::try_from(row)?), reserved))
-    });
-    pools.collect()
+    rows.into_iter().map(|row| row.with_reserved().map(|(pool, reserved)| (Arc::new(pool), reserved))).collect()
+}
+
+/// Those of these pools that there are, likewise; nobody else changes them until the transaction ends.
+pub(crate) fn lock(connection: &mut AnyConnection, ids: BTreeSet<PoolId>) -> Result<Vec<(Pool, Resources)>, Failure> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
+    let rows: Vec<Row> = locked!(connection, pools::table.filter(pools::id.eq_any(ids)).order(pools::id.asc()));
+    rows.into_iter().map(Row::with_reserved).collect()
+}
+
+/// Refuses a pool that there is not, as a value of `pool_id`.
+pub(crate) fn check_there(connection: &mut AnyConnection, pool: PoolId) -> Result<(), Failure> {
+    let there: bool = diesel::select(diesel::dsl::exists(pools::table.find(pool.0))).get_result(connection)?;
+    if there {
+        return Ok(());
+    }
+    Err(Error::invalid("pool_id", format!("there is no pool {pool}; create it first, or leave pool_id out")).into())
 }
 
 fn load(connection: &mut AnyConnection, id: PoolId) -> Result<Pool, Failure> {

@@ -12,7 +12,8 @@ use crate::{
     failure::Failure,
     feed::Trace,
     paging::{self, newest_first},
-    schema::{attempts, pools, tasks},
+    pools,
+    schema::{attempts, tasks},
     values::contains_pattern,
 };
 use async_trait::async_trait;
@@ -27,6 +28,7 @@ use domain::{
     page::{Page, PageRequest},
     scheduling::{
         Attempt, AttemptStep, NewTask, Placed, Placement, Task, TaskFilter, TaskStatus, Tasks, ledger::Discrepancy,
+        plan_stale,
     },
 };
 use rows::{AttemptRow, NewTaskRow, TaskRow, TaskState};
@@ -35,21 +37,13 @@ use std::sync::Arc;
 fn insert(connection: &mut AnyConnection, new: NewTask, at: Timestamp) -> Result<Task, Failure> {
     let task = new.into_task(TaskId(0), at);
     if let Some(pool) = task.spec.pool_id {
-        check_pool(connection, pool)?;
+        pools::check_there(connection, pool)?;
     }
     let id: i64 = diesel::insert_into(tasks::table)
         .values((NewTaskRow::try_from(&task)?, TaskState::from(&task)))
         .returning(tasks::id)
         .get_result(connection)?;
     Ok(Task { id: TaskId(id), ..task })
-}
-
-fn check_pool(connection: &mut AnyConnection, pool: PoolId) -> Result<(), Failure> {
-    let there: bool = diesel::select(diesel::dsl::exists(pools::table.find(pool.0))).get_result(connection)?;
-    if there {
-        return Ok(());
-    }
-    Err(Error::invalid("pool_id", format!("there is no pool {pool}; create it first, or leave pool_id out")).into())
 }
 
 fn load(connection: &mut AnyConnection, id: TaskId) -> Result<Task, Failure> {
@@ -194,7 +188,7 @@ impl Tasks for DieselTasks {
                 let placement = Placement { task, attempt, entry: entry.created(&pending) };
                 let (placed, mut trace) = place::place(connection, std::slice::from_ref(&placement))?;
                 if placed != [Placed::Held] {
-                    return Err(stale_plan().into());
+                    return Err(plan_stale().into());
                 }
                 // Created and placed are one change: what is recorded is the task as it is at the end.
                 trace.entries = vec![placement.entry.created(&placement.task)];
@@ -242,6 +236,12 @@ impl Tasks for DieselTasks {
             .await
     }
 
+    async fn confirm(&self, task: Task, change: Change) -> Result<Done<Task>> {
+        let work =
+            move |connection: &mut AnyConnection, _| Ok((guard(connection, task.id, task.revision)?, Trace::default()));
+        self.database.write(change, work).await
+    }
+
     async fn delete(&self, task: Task, change: Change) -> Result<Done<()>> {
         self.database
             .write(change, move |connection, entry| {
@@ -271,9 +271,4 @@ impl Tasks for DieselTasks {
     async fn ledger_mend(&self, change: Change) -> Result<Done<Vec<Discrepancy>>> {
         self.database.write(change, ledger::mend).await
     }
-}
-
-fn stale_plan() -> Error {
-    let reason = "the fleet has changed since this plan was made; plan again, and post with the new plan_token";
-    Error::conflict("plan_stale", reason)
 }

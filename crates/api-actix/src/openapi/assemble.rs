@@ -88,7 +88,7 @@ fn info() -> Value {
     json!({
         "title": "StarLink Orchestration API",
         "version": env!("CARGO_PKG_VERSION"),
-        "description": "Servers and pools of a fleet. JSON in and out; what goes wrong is answered as \
+        "description": "Servers, pools and tasks of a fleet. JSON in and out; what goes wrong is answered as \
             `application/problem+json` (RFC 9457) with a stable `code`. Lists come in pages: `limit`, `cursor`, and the next \
             page in the `Link` header. Send `If-Match` to change only what you have seen, and `Idempotency-Key` to repeat a \
             `POST` safely.",

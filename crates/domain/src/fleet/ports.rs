@@ -4,7 +4,8 @@ use super::{
 };
 use crate::{
     Result,
-    change::{Change, Done},
+    change::{Change, Done, Once},
+    clock::Timestamp,
     ids::ServerId,
     page::{Page, PageRequest},
 };
@@ -39,6 +40,10 @@ pub trait Servers: Send + Sync {
     ///
     /// MUST fail as `update` does if the row is not at the revision of `server`.
     async fn confirm(&self, server: Server, change: Change) -> Result<Done<Server>>;
+
+    /// The server that an earlier request under this key was answered with, if there was one at `now`. MUST fail with
+    /// `idempotency_key_reused` if that was another request.
+    async fn answered(&self, once: Once, now: Timestamp) -> Result<Option<Server>>;
 
     /// Removes `server` if its row is still at that revision and nothing is reserved on it; errors as for `update`,
     /// and `server_in_use` where something is reserved.

@@ -9,8 +9,7 @@ use crate::{
     audit::AuditEntry,
     clock::Timestamp,
     feed::{Fact, Follower, State},
-    ids::{PoolId, ServerId, TaskId},
-    pools::Pool,
+    ids::{ServerId, TaskId},
     units::Resources,
 };
 use std::{
@@ -31,7 +30,6 @@ pub struct Desk {
 struct Inner {
     engine: Engine,
     pending: BTreeMap<TaskId, Arc<Task>>,
-    pools: BTreeMap<PoolId, (Arc<Pool>, Resources)>,
 }
 
 /// Room that was claimed for somebody who is about to have it written. It is given back when this goes, also if they
@@ -131,7 +129,6 @@ impl Inner {
 
     fn reset(&mut self, state: &State) {
         self.pending = state.pending.iter().map(|task| (task.id, task.clone())).collect();
-        self.pools = state.pools.iter().map(|(pool, reserved)| (pool.id, (pool.clone(), *reserved))).collect();
         self.engine.reset(
             state.servers.iter().map(|server| &**server),
             state.pools.iter().map(|(pool, reserved)| (&**pool, *reserved)),
@@ -139,80 +136,35 @@ impl Inner {
         );
     }
 
+    /// In whatever order facts are told: what became better is looked at when the next decision is made.
     fn follow(&mut self, facts: &[Fact]) {
-        let reserved = Reserved::of(facts);
         for fact in facts {
             match fact {
                 Fact::Server(server) => self.engine.server(server),
                 Fact::ServerGone(id) => self.engine.server_gone(*id),
-                Fact::Pool(pool) => self.pool(pool),
-                Fact::PoolGone(id) => {
-                    self.pools.remove(id);
-                    self.engine.pool_gone(*id);
+                Fact::Pool(pool) => {
+                    let reserved = self.engine.fleet().pool_reserved(pool.id);
+                    self.engine.pool(pool, reserved);
                 }
-                Fact::ServerReserved(..) | Fact::PoolReserved(..) => {}
-                Fact::Task(task) => self.task(task, &reserved),
+                Fact::PoolGone(id) => self.engine.pool_gone(*id),
+                Fact::ServerReserved(id, reserved) => self.engine.server_reserved(*id, *reserved),
+                Fact::PoolReserved(id, reserved) => self.engine.pool_reserved(*id, *reserved),
+                Fact::Task(task) => self.task(task),
                 Fact::TaskGone(id) => {
                     self.pending.remove(id);
                     self.engine.task_gone(*id);
                 }
             }
         }
-        for (id, reserved) in reserved.servers {
-            self.engine.server_reserved(id, reserved);
-        }
-        for (id, reserved) in reserved.pools {
-            self.engine.pool_reserved(id, reserved);
-            if let Some(pool) = self.pools.get_mut(&id) {
-                pool.1 = reserved;
-            }
-        }
     }
 
-    fn pool(&mut self, pool: &Arc<Pool>) {
-        let known = self.pools.entry(pool.id).or_insert_with(|| (pool.clone(), Resources::default()));
-        known.0 = pool.clone();
-        self.engine.pool(pool, known.1);
-    }
-
-    /// A task that was placed takes its claim with it, in one step with what is reserved from then on.
-    fn task(&mut self, task: &Arc<Task>, reserved: &Reserved) {
+    fn task(&mut self, task: &Arc<Task>) {
         if task.status == TaskStatus::Pending {
             self.pending.insert(task.id, task.clone());
         } else {
             self.pending.remove(&task.id);
         }
-        let server = task.server_id.filter(|_| task.status == TaskStatus::Scheduled);
-        let server = server.and_then(|id| Some((id, *reserved.servers.get(&id)?)));
-        match server {
-            Some(server) => {
-                let pool = self.engine.fleet().pool_of(server.0);
-                let pool = pool.and_then(|id| Some((id, *reserved.pools.get(&id)?)));
-                self.engine.committed(task, server, pool);
-            }
-            None => self.engine.task(task),
-        }
-    }
-}
-
-/// What is reserved at the end of a transaction.
-#[derive(Default)]
-struct Reserved {
-    servers: BTreeMap<ServerId, Resources>,
-    pools: BTreeMap<PoolId, Resources>,
-}
-
-impl Reserved {
-    fn of(facts: &[Fact]) -> Self {
-        let mut last = Self::default();
-        for fact in facts {
-            match fact {
-                Fact::ServerReserved(id, reserved) => _ = last.servers.insert(*id, *reserved),
-                Fact::PoolReserved(id, reserved) => _ = last.pools.insert(*id, *reserved),
-                _ => {}
-            }
-        }
-        last
+        self.engine.task(task);
     }
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     fleet::Server,
     identity::Actor,
+    ids::PoolId,
     scheduling::{
         AttemptStatus, Success, TaskSpec,
         fixtures::{cores, cpu_quota, pool, server, spec, task},

@@ -1,7 +1,7 @@
 //! The scheduler in memory: it follows the fleet and the queue, and decides which task goes where next.
 //!
 //! It writes nothing. What it decides it claims, so that the next decision counts with it, until the decision is
-//! committed ([`Engine::committed`]) or given up ([`Engine::unclaim`]). Whoever commits checks again.
+//! committed ([`Engine::task`]) or given up ([`Engine::unclaim`]). Whoever commits checks again.
 //!
 //! A task that fits nowhere sleeps. Only servers that became better (new, more room, taken into use again) and pools
 //! that did (more of the quota left, open again) can wake it, and it is then judged against those alone: all others can
@@ -191,17 +191,6 @@ impl Engine {
         if let Some(claim) = self.claims.remove(&id) {
             self.fleet.unclaim(claim.decision.server, claim.decision.demand);
         }
-    }
-
-    /// Takes a task that was committed, and what is reserved since then on its server and in the pool of that. In
-    /// whatever order this is told, room that a claim gives back and a reservation takes never counts as free: what
-    /// became better is looked at when the next decision is made.
-    pub fn committed(&mut self, task: &Task, server: (ServerId, Resources), pool: Option<(PoolId, Resources)>) {
-        self.server_reserved(server.0, server.1);
-        if let Some((id, reserved)) = pool {
-            self.pool_reserved(id, reserved);
-        }
-        self.task(task);
     }
 
     /// Decides about as many tasks as `limit`, in the order of the queue, and claims what it decides.

@@ -99,7 +99,10 @@ fn a_commit_takes_the_place_of_its_claim() {
         assert_eq!(engine.fleet().free(ServerId(1)), Some(cores(1)));
         assert_eq!((engine.waiting_count(), engine.claim_count()), (0, 0));
     };
-    check(|engine, task| engine.committed(task, (ServerId(1), cores(3)), None));
+    check(|engine, task| {
+        engine.task(task);
+        engine.server_reserved(ServerId(1), cores(3));
+    });
     check(|engine, task| {
         engine.server_reserved(ServerId(1), cores(3));
         engine.task(task);

@@ -25,16 +25,30 @@ impl Environment {
             return Err(format!("must have at most {MAX_VARIABLES} variables"));
         }
         for (name, value) in &variables {
-            if name.is_empty() || name.len() > 255 || name.contains('=') || name.chars().any(char::is_control) {
-                return Err(format!(
-                    "has the name {name:?}: a name has 1 to 255 characters, none of them '=' or a control character"
-                ));
-            }
+            Self::check_name(name)?;
             if value.len() > MAX_VALUE || value.contains('\0') {
                 return Err(format!("value of {name:?} must have at most {MAX_VALUE} bytes and no NUL"));
             }
         }
         Ok(Self(variables))
+    }
+
+    /// # Errors
+    /// A sentence that tells a wrong name only as far as it is certain to be one: whoever writes `NAME=value` where a
+    /// name belongs would find the value in the answer, and in the log.
+    pub fn check_name(name: &str) -> Result<(), String> {
+        if let Some((before, _)) = name.split_once('=') {
+            return Err(format!(
+                "has a name that begins with {:?}: names and values are given apart",
+                format!("{before}=")
+            ));
+        }
+        if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+            return Err(format!(
+                "has the name {name:?}: a name has 1 to 255 characters, none of them '=' or a control character"
+            ));
+        }
+        Ok(())
     }
 
     /// The variables with their values, sorted by name: for whoever runs the work.
@@ -85,6 +99,8 @@ mod tests {
             let refusal = Environment::parse(variables(&[(name, value)])).unwrap_err();
             assert!(!refusal.contains("s3cret"), "{refusal}");
         }
+        let refusal = Environment::parse(variables(&[("A=s3cret", "")])).unwrap_err();
+        assert!(refusal.contains("\"A=\"") && !refusal.contains("s3cret"), "{refusal}");
         let long = "x".repeat(MAX_VALUE + 1);
         assert!(Environment::parse(variables(&[("A", &long)])).is_err());
         let many = (0..=MAX_VARIABLES).map(|n| (n.to_string(), String::new())).collect();

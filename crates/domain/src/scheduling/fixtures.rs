@@ -70,3 +70,13 @@ pub(crate) fn urgent(priority: i64, demand: Resources) -> TaskSpec {
 pub(crate) fn task(id: i64, spec: TaskSpec) -> Task {
     NewTask { spec }.into_task(TaskId(id), START)
 }
+
+/// Whether a pool's allocations may hold so much. Said in other words than the rules say it, so that both cannot be wrong alike.
+pub(crate) fn allowed(quotas: Quotas, held: Resources) -> bool {
+    let Quotas { cpu_millis, memory_mib, storage_mib, gpus } = quotas;
+    let held = [held.cpu_millis, held.memory_mib, held.storage_mib, held.gpus];
+    [cpu_millis, memory_mib, storage_mib, gpus]
+        .into_iter()
+        .zip(held)
+        .all(|(quota, held)| quota.is_none_or(|q| held <= q))
+}

@@ -1,101 +1,90 @@
 //! What attempts hold, and whether it may be taken: the last check before it is written.
 //!
-//! Placing plans on what is known in memory; here the same is checked again on what is locked in the database.
+//! Placing plans on what is known in memory; here the same rules judge again what is locked in the database.
 
 use super::{
+    placement::fits,
     ports::{Placed, Placement},
-    spec::{ArchitectureNeed, TaskSpec},
+    snapshot::FleetSnapshot,
 };
 use crate::{
-    fleet::Architecture,
+    fleet::Server,
     ids::{PoolId, ServerId, TaskId},
-    pools::Quotas,
+    pools::Pool,
     units::Resources,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A server as it is locked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerAccount {
-    /// What its programs are compiled for.
-    pub architecture: Architecture,
-    /// What it can emulate.
-    pub emulated: Vec<Architecture>,
-    /// What it has.
-    pub capacity: Resources,
-    /// What attempts hold of it.
-    pub reserved: Resources,
-    /// Whether it takes new work.
-    pub open: bool,
-    /// Its pool.
-    pub pool_id: Option<PoolId>,
-}
-
-/// A pool as it is locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolAccount {
-    /// The most that attempts may hold on its servers.
-    pub quotas: Quotas,
-    /// What they hold.
-    pub reserved: Resources,
-    /// Whether it takes new work.
-    pub open: bool,
-}
-
-/// Everything that some placements are about, as it is locked.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// Everything that some placements are about, as it is locked, and what they take of it.
+#[derive(Debug)]
 pub struct Accounts {
-    /// The servers.
-    pub servers: BTreeMap<ServerId, ServerAccount>,
-    /// Their pools.
-    pub pools: BTreeMap<PoolId, PoolAccount>,
+    fleet: FleetSnapshot,
+    /// What was reserved on each server before anything was taken.
+    servers: BTreeMap<ServerId, Resources>,
+    pools: BTreeMap<PoolId, Resources>,
     /// The revisions of the tasks that are pending.
-    pub pending: BTreeMap<TaskId, i64>,
+    pending: BTreeMap<TaskId, i64>,
+    taken: Reserved,
 }
 
-impl ServerAccount {
-    /// Whether a task may run there at all, whatever the room.
-    fn runs(&self, task: &TaskSpec) -> bool {
-        let compiled = match task.architecture {
-            ArchitectureNeed::Universal => true,
-            ArchitectureNeed::Only(need) => {
-                need == self.architecture || (task.allow_emulation && self.emulated.contains(&need))
-            }
-        };
-        self.open && compiled && task.pool_id.is_none_or(|pool| self.pool_id == Some(pool))
-    }
+/// What is reserved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// On servers.
+    pub servers: BTreeMap<ServerId, Resources>,
+    /// On the servers of pools.
+    pub pools: BTreeMap<PoolId, Resources>,
 }
 
 impl Accounts {
-    /// Takes the room for a placement if all is still as it was planned for, and nothing otherwise.
-    pub fn take(&mut self, placement: &Placement) -> Placed {
-        self.try_take(placement).map_or(Placed::Moved, |()| Placed::Held)
+    /// Accounts over these servers, their pools with what is reserved there, and the revisions of pending tasks.
+    #[must_use]
+    pub fn new(servers: &[Server], pools: &[(Pool, Resources)], pending: BTreeMap<TaskId, i64>) -> Self {
+        let mut fleet = FleetSnapshot::default();
+        for (pool, reserved) in pools {
+            fleet.upsert_pool(pool, *reserved);
+        }
+        for server in servers {
+            fleet.upsert_server(server);
+        }
+        Self {
+            fleet,
+            servers: servers.iter().map(|server| (server.id, server.reserved)).collect(),
+            pools: pools.iter().map(|(pool, reserved)| (pool.id, *reserved)).collect(),
+            pending,
+            taken: Reserved::default(),
+        }
     }
 
-    fn try_take(&mut self, placement: &Placement) -> Option<()> {
-        let (task, demand) = (&placement.task, placement.attempt.demand);
-        if *self.pending.get(&task.id)? != task.revision - 1 {
-            return None;
+    /// Takes the room for a placement if the task is still pending as it was planned for and no rule refuses, and
+    /// nothing otherwise.
+    pub fn take(&mut self, placement: &Placement) -> Placed {
+        let (task, attempt) = (&placement.task, &placement.attempt);
+        let as_planned = self.pending.get(&task.id) == Some(&(task.revision - 1));
+        if !as_planned || !fits(&self.fleet, attempt.server_id, &task.spec) {
+            return Placed::Moved;
         }
-        let server = self.servers.get_mut(&placement.attempt.server_id).filter(|server| server.runs(&task.spec))?;
-        let on_server = server.reserved.plus(demand);
-        if !on_server.fits_in(server.capacity) {
-            return None;
-        }
-        if let Some(pool) = server.pool_id {
-            let pool = self.pools.get_mut(&pool).filter(|pool| pool.open)?;
-            let in_pool = pool.reserved.plus(demand);
-            if !pool.quotas.allow(in_pool) {
-                return None;
-            }
-            pool.reserved = in_pool;
-        }
-        server.reserved = on_server;
         // It is not pending any more: a second placement of it is refused.
         self.pending.remove(&task.id);
-        Some(())
+        self.fleet.claim(attempt.server_id, attempt.demand);
+        take(&mut self.taken.servers, &self.servers, attempt.server_id, attempt.demand);
+        if let Some(pool) = self.fleet.pool_of(attempt.server_id) {
+            take(&mut self.taken.pools, &self.pools, pool, attempt.demand);
+        }
+        Placed::Held
     }
+
+    /// What is reserved now where something was taken.
+    #[must_use]
+    pub fn reserved(self) -> Reserved {
+        self.taken
+    }
+}
+
+fn take<K: Ord + Copy>(taken: &mut BTreeMap<K, Resources>, before: &BTreeMap<K, Resources>, id: K, demand: Resources) {
+    let reserved = taken.entry(id).or_insert_with(|| before.get(&id).copied().unwrap_or_default());
+    *reserved = reserved.plus(demand);
 }
 
 /// What is reserved differs from what attempts hold.

@@ -29,7 +29,6 @@ mod sets;
 mod snapshot;
 mod spec;
 mod unfit;
-mod words;
 #[cfg(test)]
 mod world;
 
@@ -41,6 +40,7 @@ pub use explain::{PendingReason, explain};
 pub use lifecycle::Success;
 pub use model::{Attempt, AttemptStatus, NewTask, Task, TaskFilter, TaskStatus};
 pub use placement::{Candidate, Plan, Reason, place, plan};
+pub use plan_token::plan_stale;
 pub use ports::{AttemptStep, Placed, Placement, Tasks};
 pub use rank::Rank;
 pub use scheduler::{Again, Scheduler};

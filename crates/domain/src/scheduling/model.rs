@@ -1,9 +1,10 @@
-use super::{spec::TaskSpec, words::words};
+use super::spec::TaskSpec;
 use crate::{
     change::Recorded,
     clock::Timestamp,
     ids::{PoolId, ServerId, TaskId},
     units::Resources,
+    words::words,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;

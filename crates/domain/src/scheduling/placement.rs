@@ -18,6 +18,12 @@ pub fn place(fleet: &FleetSnapshot, task: &TaskSpec) -> Option<(ServerId, Rank)>
     best_of_all(fleet, &need, &mut |_| {}).map(|rank| (rank.server, rank))
 }
 
+/// Whether this one server takes a task.
+pub(super) fn fits(fleet: &FleetSnapshot, server: ServerId, task: &TaskSpec) -> bool {
+    let need = Need::new(fleet, Gist::of(task), &task.labels);
+    fleet.row(server).is_some_and(|server| need.judge(fleet, server, &mut First).is_continue())
+}
+
 /// Judges every server for a task, with every reason; its placement is always that of [`place`].
 #[must_use]
 pub fn plan(fleet: &FleetSnapshot, task: &TaskSpec) -> Plan {

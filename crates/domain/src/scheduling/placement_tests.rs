@@ -5,7 +5,7 @@ use crate::{
     pools::{Pool, PoolState, PoolStrategy, Quotas},
     scheduling::{
         ArchitectureNeed, TaskDriver,
-        fixtures::{cores, cpu_quota, millis, pool, server, spec, tags},
+        fixtures::{allowed, cores, cpu_quota, millis, pool, server, spec, tags},
     },
     units::Resources,
 };
@@ -306,7 +306,7 @@ fn takes(server: &Server, pools: &[(Pool, Resources)], task: &TaskSpec) -> bool 
     let room = server.reserved.plus(task.demand).fits_in(server.capacity);
     let pool_takes = server.pool_id.is_none_or(|id| {
         let (pool, reserved) = pools.iter().find(|(pool, _)| pool.id == id).unwrap();
-        pool.state == PoolState::Open && pool.quotas.allow(reserved.plus(task.demand))
+        pool.state == PoolState::Open && allowed(pool.quotas, reserved.plus(task.demand))
     });
     architecture && driver && labels && in_pool && room && pool_takes && server.schedulable()
 }

@@ -4,7 +4,15 @@
 //! happens on servers that it does not go to does not matter, unless it goes nowhere.
 
 use super::{placement::Plan, snapshot::FleetSnapshot, spec::TaskSpec};
-use crate::audit::Seal;
+use crate::{Error, audit::Seal};
+
+/// What was planned cannot be done as it was planned.
+#[must_use]
+pub fn plan_stale() -> Error {
+    let reason =
+        "the fleet or the task is not as it was when this plan was made; plan again, and use the new plan_token";
+    Error::conflict("plan_stale", reason)
+}
 
 /// The token of a plan of this task.
 pub(super) fn token_of(seal: &Seal, spec: &TaskSpec, plan: &Plan, fleet: &FleetSnapshot) -> String {

@@ -103,6 +103,10 @@ pub trait Tasks: Send + Sync {
     /// it is gone. MUST give back what an attempt holds when it ends, and only once.
     async fn update(&self, task: Task, step: AttemptStep, change: Change) -> Result<Done<Task>>;
 
+    /// Answers with `task` as it is, because what was asked for is so already. The answer is kept under the change's key;
+    /// nothing is recorded. MUST fail as `update` does if the row is not at the revision of `task`.
+    async fn confirm(&self, task: Task, change: Change) -> Result<Done<Task>>;
+
     /// Removes `task` and its attempts if its row is still at that revision; errors as for `update`.
     ///
     /// MUST fail with `task_is_live` if an attempt of it holds anything.

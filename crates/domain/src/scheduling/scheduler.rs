@@ -56,8 +56,8 @@ impl Scheduler {
     pub async fn run(&self) -> Result<Again> {
         self.tasks.catch_up().await?;
         let now = self.clock.now();
-        self.expire(now).await?;
-        let moved = self.place(now).await?;
+        let mut moved = self.expire(now).await?;
+        moved.extend(self.place(now).await?);
         if self.is_stuck(&moved) {
             self.tasks.tell_anew().await?;
             return Ok(Again::Later);
@@ -65,18 +65,20 @@ impl Scheduler {
         Ok(self.desk.with(|engine| if engine.has_work() { Again::Now } else { Again::At(engine.wake_at(now)) }))
     }
 
-    /// Fails what waited past its deadline. Whoever was faster was right.
-    async fn expire(&self, now: Timestamp) -> Result<()> {
+    /// Fails what waited past its deadline; the tasks that others changed first, who were right.
+    async fn expire(&self, now: Timestamp) -> Result<BTreeSet<TaskId>> {
+        let mut overtaken = BTreeSet::new();
         for task in self.desk.expired(now, BATCH) {
             let after = task.expired(now)?;
             let entry = moved(&self.actor, "task.expire", now, &task, &after);
             match self.tasks.update(after, AttemptStep::Keep, Change::from(entry)).await {
-                Ok(_) | Err(Error::Stale { .. }) => {}
+                Ok(_) => {}
+                Err(Error::Stale { .. }) => _ = overtaken.insert(task.id),
                 Err(Error::NotFound { .. }) => self.desk.with(|engine| engine.task_gone(task.id)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(overtaken)
     }
 
     /// The tasks whose placements had to be given up.

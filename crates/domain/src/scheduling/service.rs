@@ -5,7 +5,7 @@ use super::{
     lifecycle::Success,
     model::{Attempt, AttemptStatus, NewTask, Task, TaskFilter, TaskStatus},
     placement::Plan,
-    plan_token::token_of,
+    plan_token::{plan_stale, token_of},
     ports::{AttemptStep, Placement, Tasks},
     reason,
     spec::TaskSpec,
@@ -227,10 +227,13 @@ impl TaskService {
     ) -> Result<Done<Task>> {
         for _ in 0..TRIES {
             let task = self.ports.tasks.get(id).await?;
-            if task.status == TaskStatus::Scheduled {
-                return Ok(Done { value: task, replayed: false });
-            }
             let now = self.ports.clock.now();
+            if task.status == TaskStatus::Scheduled {
+                match self.confirm(actor, task, once, now).await {
+                    Err(Error::Stale { .. }) => continue,
+                    outcome => return outcome,
+                }
+            }
             task.placed(ServerId(0), now)?;
             self.ports.tasks.catch_up().await?;
             let Some(server) = self.decide(&task, plan_token)? else { continue };
@@ -244,6 +247,13 @@ impl TaskService {
             }
         }
         Err(busy(id))
+    }
+
+    /// Answers with a task that is scheduled already. Under a key, the answer is kept like that of any other dispatch.
+    async fn confirm(&self, actor: &Actor, task: Task, once: Option<&Once>, now: Timestamp) -> Result<Done<Task>> {
+        let Some(once) = once else { return Ok(Done { value: task, replayed: false }) };
+        let entry = AuditEntry::new(actor, Operation::TaskDispatch.action(), now);
+        self.ports.tasks.confirm(task, Change::new(entry, Some(once.clone()))).await
     }
 
     /// The server for a task, claimed, or why there is none; nothing, if the task has moved since it was read.
@@ -408,12 +418,6 @@ pub(super) fn moved(actor: &Actor, action: &str, now: Timestamp, before: &Task, 
 
 fn busy(id: TaskId) -> Error {
     Error::conflict("busy", format!("task {id} is being changed by others all the time; try again"))
-}
-
-fn plan_stale() -> Error {
-    let reason =
-        "the fleet or the task is not as it was when this plan was made; plan again, and use the new plan_token";
-    Error::conflict("plan_stale", reason)
 }
 
 fn no_capacity(task: &Task, reasons: &[PendingReason]) -> Error {

@@ -35,11 +35,16 @@ async fn a_task_is_placed_before_its_turn() {
 }
 
 #[tokio::test]
-async fn dispatching_a_scheduled_task_writes_nothing() {
+async fn dispatching_a_scheduled_task_changes_nothing_and_keeps_the_answer_under_its_key() {
     let scheduled = in_status(TaskStatus::Scheduled);
     let desk = desk(4, &[]);
     for token in [None, Some("whatever")] {
-        let done = dispatch(stored(&scheduled), &desk, token).await.unwrap();
+        let mut mock = stored(&scheduled);
+        mock.expect_confirm().times(1).returning(|task, change| {
+            assert_eq!(change.once, Some(once()));
+            Ok(Done { value: task, replayed: false })
+        });
+        let done = dispatch(mock, &desk, token).await.unwrap();
         assert_eq!(done, Done { value: scheduled.clone(), replayed: false });
         assert_eq!((free(&desk), counts(&desk)), (4000, (0, 0)));
     }
@@ -200,6 +205,9 @@ impl Tasks for Slow {
         Err(Error::not_found("task", ID))
     }
     async fn update(&self, _: Task, _: AttemptStep, _: Change) -> Result<Done<Task>> {
+        unreachable!()
+    }
+    async fn confirm(&self, _: Task, _: Change) -> Result<Done<Task>> {
         unreachable!()
     }
     async fn delete(&self, _: Task, _: Change) -> Result<Done<()>> {

@@ -135,6 +135,12 @@ impl FleetSnapshot {
         self.slot(id).and_then(|slot| self.pools[self.servers[slot].pool].id)
     }
 
+    /// What the allocations on a pool's servers hold, without what is claimed.
+    #[must_use]
+    pub fn pool_reserved(&self, id: PoolId) -> Resources {
+        self.pool_slot(id).map(|slot| amounts::resources(self.pools[slot].reserved)).unwrap_or_default()
+    }
+
     /// What is left of a pool's quotas; `None` for a resource that has no quota.
     #[must_use]
     pub fn left(&self, id: PoolId) -> Option<Quotas> {

@@ -1,4 +1,4 @@
-use super::{environment::Environment, words::words};
+use super::environment::Environment;
 use crate::{
     Result,
     clock::Timestamp,
@@ -7,6 +7,7 @@ use crate::{
     ids::PoolId,
     text::{Name, Tags},
     units::Resources,
+    words::words,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -81,7 +81,11 @@ impl World {
         assert_eq!((task.revision, task.attempt + 1), (decision.revision, decision.attempt));
         let task = task.placed(decision.server, self.now).unwrap();
         let (server, pool) = self.reserve(decision.server, decision.demand);
-        self.engine.committed(&task, server, pool);
+        self.engine.server_reserved(server.0, server.1);
+        if let Some((id, reserved)) = pool {
+            self.engine.pool_reserved(id, reserved);
+        }
+        self.engine.task(&task);
         self.tasks.insert(task.id, task);
     }
 
@@ -96,7 +100,7 @@ impl World {
         assert!(server.reserved.fits_in(server.capacity), "{server:?}");
         let pool = server.pool_id.and_then(|id| self.pools.get_mut(&id)).map(|(pool, reserved)| {
             *reserved = reserved.plus(more);
-            assert!(more.cpu_millis < 0 || pool.quotas.allow(*reserved), "{pool:?} {reserved:?}");
+            assert!(more.cpu_millis < 0 || fixtures::allowed(pool.quotas, *reserved), "{pool:?} {reserved:?}");
             (pool.id, *reserved)
         });
         ((id, server.reserved), pool)

@@ -6,7 +6,7 @@ use diesel::{prelude::*, sql_types::BigInt};
 use domain::{
     audit::AuditEntry,
     ids::{PoolId, ServerId},
-    scheduling::ledger::Discrepancy,
+    scheduling::ledger::{Discrepancy, Reserved},
     units::Resources,
 };
 use std::collections::BTreeMap;
@@ -105,10 +105,12 @@ pub(super) fn mend(connection: &mut AnyConnection, entry: AuditEntry) -> Result<
     if discrepancies.is_empty() {
         return Ok((discrepancies, Trace::default()));
     }
-    let servers = found.servers.into_iter().map(|(id, (_, held))| (id, held)).collect();
-    let pools = found.pools.into_iter().map(|(id, (_, held))| (id, held)).collect();
-    accounts::write(connection, &servers, &pools)?;
+    let reserved = Reserved {
+        servers: found.servers.into_iter().map(|(id, (_, held))| (id, held)).collect(),
+        pools: found.pools.into_iter().map(|(id, (_, held))| (id, held)).collect(),
+    };
+    accounts::write(connection, &reserved)?;
     let mut trace = Trace::from(entry.because(to_json(&discrepancies)?));
-    place::tell(&mut trace, servers, pools);
+    place::tell(&mut trace, reserved);
     Ok((discrepancies, trace))
 }

@@ -8,17 +8,17 @@ use crate::{
     connection::{AnyConnection, each},
     failure::Failure,
     feed::Trace,
+    fleet, pools,
     schema::{attempts, tasks},
     values::to_us,
 };
 use diesel::prelude::*;
 use domain::{
     feed::Fact,
-    ids::{PoolId, ServerId},
-    scheduling::{Attempt, AttemptStep, Placed, Placement, Task},
+    scheduling::{Attempt, AttemptStep, Placed, Placement, Task, ledger::Reserved},
     units::Resources,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// Takes room for those placements that still hold, and leaves the others as they are.
 pub(super) fn place(connection: &mut AnyConnection, placements: &[Placement]) -> Result<(Vec<Placed>, Trace), Failure> {
@@ -30,15 +30,8 @@ pub(super) fn place(connection: &mut AnyConnection, placements: &[Placement]) ->
     if held.is_empty() {
         return Ok((placed, Trace::default()));
     }
-    let mut servers = BTreeMap::new();
-    let mut pools = BTreeMap::new();
-    for placement in &held {
-        let Some(server) = accounts.servers.get(&placement.attempt.server_id) else { continue };
-        servers.insert(placement.attempt.server_id, server.reserved);
-        let pool = server.pool_id.and_then(|id| Some((id, accounts.pools.get(&id)?.reserved)));
-        pools.extend(pool);
-    }
-    accounts::write(connection, &servers, &pools)?;
+    let reserved = accounts.reserved();
+    accounts::write(connection, &reserved)?;
     let rows: Vec<AttemptRow> = held.iter().map(|placement| AttemptRow::from(&placement.attempt)).collect();
     each!(connection, c => diesel::insert_into(attempts::table).values(&rows).execute(c))?;
     let mut trace = Trace::default();
@@ -48,7 +41,7 @@ pub(super) fn place(connection: &mut AnyConnection, placements: &[Placement]) ->
         trace.entries.push(placement.entry.clone());
         trace.facts.push(Fact::Task(Arc::new(task.clone())));
     }
-    tell(&mut trace, servers, pools);
+    tell(&mut trace, reserved);
     Ok((placed, trace))
 }
 
@@ -93,18 +86,19 @@ fn without(reserved: Resources, given_back: Resources) -> Resources {
 }
 
 fn give_back(connection: &mut AnyConnection, attempt: &Attempt) -> Result<Trace, Failure> {
-    let locked = accounts::lock_servers(connection, [attempt.server_id].into())?;
-    let Some(server) = locked.get(&attempt.server_id) else { return Ok(Trace::default()) };
-    let servers = [(attempt.server_id, without(server.reserved, attempt.demand))].into();
-    let locked = accounts::lock_pools(connection, server.pool_id.into_iter().collect())?;
-    let pools = locked.into_iter().map(|(id, pool)| (id, without(pool.reserved, attempt.demand))).collect();
-    accounts::write(connection, &servers, &pools)?;
+    let servers = fleet::lock(connection, [attempt.server_id].into())?;
+    let pools = pools::lock(connection, servers.iter().filter_map(|server| server.pool_id).collect())?;
+    let reserved = Reserved {
+        servers: servers.iter().map(|server| (server.id, without(server.reserved, attempt.demand))).collect(),
+        pools: pools.iter().map(|(pool, reserved)| (pool.id, without(*reserved, attempt.demand))).collect(),
+    };
+    accounts::write(connection, &reserved)?;
     let mut trace = Trace::default();
-    tell(&mut trace, servers, pools);
+    tell(&mut trace, reserved);
     Ok(trace)
 }
 
-pub(super) fn tell(trace: &mut Trace, servers: BTreeMap<ServerId, Resources>, pools: BTreeMap<PoolId, Resources>) {
-    trace.facts.extend(servers.into_iter().map(|(id, reserved)| Fact::ServerReserved(id, reserved)));
-    trace.facts.extend(pools.into_iter().map(|(id, reserved)| Fact::PoolReserved(id, reserved)));
+pub(super) fn tell(trace: &mut Trace, reserved: Reserved) {
+    trace.facts.extend(reserved.servers.into_iter().map(|(id, reserved)| Fact::ServerReserved(id, reserved)));
+    trace.facts.extend(reserved.pools.into_iter().map(|(id, reserved)| Fact::PoolReserved(id, reserved)));
 }

@@ -167,7 +167,8 @@ async fn filters_must_all_match(store: Store) {
     let new = NewServer { pool_id: Some(pool.id), architecture: Architecture::Riscv64, ..new_server("edge-1") };
     let server = store.servers.create(new, change("server.create")).await.unwrap().value;
     let post = |spec| store.tasks.create(NewTask { spec }, change("task.create"));
-    let night = post(TaskSpec { demand: millis(1), ..full(pool.id) }).await.unwrap().value;
+    let here = TaskSpec { driver: TaskDriver::None, labels: new_task("here").spec.labels, ..full(pool.id) };
+    let night = post(TaskSpec { demand: millis(1), ..here }).await.unwrap().value;
     let night = place_again(&store, &night, server.id).await;
     let plain = post(TaskSpec { pool_id: Some(pool.id), ..new_task("Plain_1").spec }).await.unwrap().value;
     let ended = placed(&store, "Überlauf 100%", server.id).await;

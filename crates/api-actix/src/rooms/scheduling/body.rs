@@ -276,21 +276,13 @@ fn parse_command(checks: &mut Checks, command: Vec<String>) -> Vec<String> {
     each(checks, "command", Some(command), MAX_WORDS, word)
 }
 
-/// Read as any values, and named only as far as it is certain not to be one: an error tells the path of what is wrong,
-/// and whoever writes `NAME=value` where a name belongs would find the value there, and in the log.
+/// Read as any values, because an error would tell the path of what is wrong, and with it what stands for a name.
 fn environment(variables: BTreeMap<String, Value>) -> Result<Environment, String> {
     let mut texts = BTreeMap::new();
     for (name, value) in variables {
-        match (name.split_once('='), value) {
-            (Some((before, _)), _) => {
-                return Err(format!(
-                    "has a name that begins with \"{}=\": names and values are given apart",
-                    before.escape_debug()
-                ));
-            }
-            (None, Value::String(text)) => _ = texts.insert(name, text),
-            (None, _) => return Err(format!("value of {name:?} must be a text")),
-        }
+        Environment::check_name(&name)?;
+        let Value::String(text) = value else { return Err(format!("value of {name:?} must be a text")) };
+        texts.insert(name, text);
     }
     Environment::parse(texts)
 }

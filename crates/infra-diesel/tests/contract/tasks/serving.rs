@@ -6,6 +6,7 @@ use crate::{
 };
 use domain::{
     Error, Result,
+    audit::AuditLog,
     change::{Done, Once},
     clock::{Clock, Timestamp},
     identity::Actor,
@@ -18,6 +19,7 @@ use std::sync::Arc;
 on_both!(
     what_was_done_to_a_task_is_answered_again_under_its_key,
     a_dispatch_is_answered_again_under_its_key,
+    a_dispatch_that_came_late_is_answered_again_under_its_key,
     a_task_posted_by_plan_is_answered_again_under_its_key,
     a_plan_is_carried_out_as_it_was_shown_or_not_at_all,
 );
@@ -86,6 +88,18 @@ async fn a_dispatch_is_answered_again_under_its_key(store: Store) {
     check_replayed(dispatch().await, &placed);
     let free = desk.with(|engine| engine.fleet().free(server.id)).unwrap();
     assert_eq!(free.cpu_millis, 3000, "what was claimed for a replay is given back");
+}
+
+async fn a_dispatch_that_came_late_is_answered_again_under_its_key(store: Store) {
+    store.server("edge-1").await;
+    let ((tasks, _), actor) = (service(&store), actor());
+    let id = scheduled(&tasks, "night").await;
+    let before = store.audit.head().await.unwrap();
+    let dispatch = || tasks.task_dispatch(&actor, id, None, key("dispatch"));
+    let found = dispatch().await.unwrap().value;
+    assert_eq!((found.status, store.audit.head().await.unwrap()), (TaskStatus::Scheduled, before), "it was so already");
+    tasks.task_start(&actor, id, None).await.unwrap();
+    check_replayed(dispatch().await, &found);
 }
 
 async fn a_task_posted_by_plan_is_answered_again_under_its_key(store: Store) {
