@@ -10,21 +10,19 @@
 //! Nothing waits for ever, see [`super::holds`].
 
 use super::{
-    amounts::{self, Amounts},
     changes::Changes,
     holds::Hold,
     model::{Task, TaskStatus},
-    placement::{Plan, best_of, best_of_all, plan, plan_as},
+    placement::{Plan, best_of_all, plan, plan_as},
     queue::{Queue, Waiting},
     rank::Rank,
     rules::{Gist, Need},
-    sets::{ArchitectureSet, DriverSet},
-    snapshot::{FleetSnapshot, ServerRow},
+    snapshot::FleetSnapshot,
     spec::TaskSpec,
 };
 use crate::{
     clock::Timestamp,
-    fleet::{Server, ServerStatus},
+    fleet::Server,
     ids::{PoolId, ServerId, TaskId},
     pools::Pool,
     units::Resources,
@@ -69,12 +67,15 @@ pub struct Engine {
     claims: BTreeMap<TaskId, Claim>,
     /// What is claimed for tasks that are not stored yet.
     rooms: Vec<(ServerId, Resources)>,
-    changes: Changes,
+    /// The servers that became better for classes that sleep.
+    pub(super) changes: Changes,
+    /// These, and those that may rank better for classes that do not, as long as any is ranked.
+    pub(super) moved: Changes,
     /// The latest change that sleeping classes were woken for, where it could help.
-    woken: u64,
-    improved_pools: BTreeSet<usize>,
+    pub(super) woken: u64,
+    pub(super) improved_pools: BTreeSet<usize>,
     /// The classes that wait on a pool. One that does so no more may still be listed.
-    waiting_on: BTreeMap<usize, BTreeSet<usize>>,
+    pub(super) waiting_on: BTreeMap<usize, BTreeSet<usize>>,
 }
 
 impl Default for Engine {
@@ -96,6 +97,7 @@ impl Engine {
             claims: BTreeMap::new(),
             rooms: Vec::new(),
             changes: Changes::default(),
+            moved: Changes::default(),
             woken: 0,
             improved_pools: BTreeSet::new(),
             waiting_on: BTreeMap::new(),
@@ -142,6 +144,7 @@ impl Engine {
     pub fn server_gone(&mut self, id: ServerId) {
         self.fleet.remove_server(id);
         self.changes.forget(id);
+        self.moved.forget(id);
     }
 
     /// Takes a pool as it is now, with what the allocations on its servers hold.
@@ -360,110 +363,6 @@ impl Engine {
     fn keep(&mut self, decision: Decision, waiting: Waiting) {
         self.fleet.claim(decision.server, decision.demand);
         self.claims.insert(decision.task, Claim { decision, waiting });
-    }
-
-    /// The best server for a ready class. If there is none, the class sleeps.
-    fn find(&mut self, at: usize) -> Option<Rank> {
-        let class = self.queue.class(at)?;
-        let need = Need::new(&self.fleet, class.gist, &class.spec.labels);
-        let mut pools = Vec::new();
-        let mut refused = |row: &ServerRow| {
-            if !pools.contains(&row.pool) {
-                pools.push(row.pool);
-            }
-        };
-        let (anew, count) = (class.seen == 0, self.fleet.server_count());
-        let found = if anew {
-            self.judgements += u64::try_from(count).unwrap_or(u64::MAX);
-            best_of_all(&self.fleet, &need, &mut refused)
-        } else {
-            let mut judged = 0;
-            let servers = self.changes.since(class.seen).filter_map(|id| self.fleet.row(id)).inspect(|_| judged += 1);
-            let found = best_of(&self.fleet, &need, servers, &mut refused);
-            self.judgements += judged;
-            found
-        };
-        if found.is_none() {
-            self.sleep(at, anew, pools);
-        }
-        found
-    }
-
-    fn sleep(&mut self, at: usize, anew: bool, mut pools: Vec<usize>) {
-        for pool in &pools {
-            self.waiting_on.entry(*pool).or_default().insert(at);
-        }
-        if let Some(class) = self.queue.class_mut(at) {
-            if !anew {
-                pools.extend(class.waits_on.iter().filter(|pool| !pools.contains(pool)).copied().collect::<Vec<_>>());
-            }
-            class.waits_on = pools;
-        }
-        self.queue.sleep(at, self.changes.now());
-    }
-
-    /// Wakes the classes that what became better may help.
-    fn wake(&mut self) {
-        let improved = self.fleet.take_improved();
-        for server in improved.servers {
-            self.note_server(server);
-        }
-        for pool in improved.pools {
-            self.note_pool(pool);
-        }
-        let now = self.changes.now();
-        if self.woken < now {
-            let since = std::mem::replace(&mut self.woken, now);
-            let offer = Offer::of(&self.fleet, self.changes.since(since));
-            let helped = self.queue.asleep_within(&offer.free).filter_map(|at| {
-                let class = self.queue.class(at).filter(|class| offer.may_help(&class.gist))?;
-                // What changed before did not help, or it would have been awake since.
-                Some((at, class.seen.max(since)))
-            });
-            for (class, seen) in helped.collect::<Vec<_>>() {
-                self.queue.wake(class, seen);
-            }
-        }
-        for pool in std::mem::take(&mut self.improved_pools) {
-            self.wake_for_pool(pool);
-        }
-    }
-
-    fn wake_for_pool(&mut self, pool: usize) {
-        let row = &self.fleet.pools[pool];
-        let Some(classes) = self.waiting_on.get_mut(&pool) else { return };
-        let queue = &self.queue;
-        classes.retain(|class| queue.class(*class).is_some_and(|class| class.waits_on.contains(&pool)));
-        let helped = |class: &usize| {
-            row.is_open() && queue.class(*class).is_some_and(|class| amounts::fits(&class.gist.demand, &row.left))
-        };
-        for class in classes.extract_if(.., helped).collect::<Vec<_>>() {
-            self.queue.wake(class, 0);
-        }
-    }
-}
-
-/// The best of everything that became better: what asks for more than that is not helped by it.
-struct Offer {
-    free: Amounts,
-    architectures: ArchitectureSet,
-    drivers: DriverSet,
-}
-
-impl Offer {
-    fn of(fleet: &FleetSnapshot, servers: impl Iterator<Item = ServerId>) -> Self {
-        let nothing =
-            Self { free: [i64::MIN; 4], architectures: ArchitectureSet::default(), drivers: DriverSet::default() };
-        let rows = servers.filter_map(|id| fleet.row(id)).map(|(_, row)| row);
-        rows.filter(|row| row.status == ServerStatus::Online && !row.cordoned).fold(nothing, |offer, row| Self {
-            free: std::array::from_fn(|i| offer.free[i].max(row.free[i])),
-            architectures: offer.architectures.with(row.native).with(row.emulated),
-            drivers: offer.drivers.with(row.drivers),
-        })
-    }
-
-    fn may_help(&self, gist: &Gist) -> bool {
-        gist.architectures.meets(self.architectures) && self.drivers.has_all(gist.drivers())
     }
 }
 

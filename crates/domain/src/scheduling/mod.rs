@@ -21,6 +21,7 @@ mod plan_token;
 mod ports;
 mod queue;
 mod rank;
+mod ranking;
 pub mod reason;
 mod rules;
 mod scheduler;
@@ -28,7 +29,9 @@ mod service;
 mod sets;
 mod snapshot;
 mod spec;
+mod standings;
 mod unfit;
+mod waking;
 #[cfg(test)]
 mod world;
 

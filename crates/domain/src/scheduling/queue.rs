@@ -7,6 +7,7 @@
 use super::{
     amounts::{self, Amounts},
     model::Task,
+    ranking::{History, Rankings},
     rules::Gist,
     spec::{Priority, TaskSpec},
 };
@@ -103,6 +104,8 @@ pub(super) struct Class {
     pub(super) waits_on: Vec<usize>,
     /// Until when it is not worth looking for something to keep free for one of them.
     pub(super) hopeless_until: Timestamp,
+    /// How it was looked at so far.
+    pub(super) history: History,
     turns: BTreeSet<Turn>,
     ready_as: Option<Turn>,
     key: ClassKey,
@@ -124,6 +127,8 @@ pub(super) struct Queue {
     parked: BTreeSet<TaskId>,
     deadlines: BTreeSet<(Timestamp, TaskId)>,
     overdue: BTreeSet<TaskId>,
+    /// Of classes, each as long as its class.
+    pub(super) rankings: Rankings,
 }
 
 impl Queue {
@@ -235,9 +240,11 @@ impl Queue {
 
     /// Says which place a task has among those that hold something.
     pub(super) fn set_seniority(&mut self, id: TaskId, seniority: u8) {
-        let class = self.class_of(id).and_then(|class| self.classes.get_mut(class)?.as_mut());
-        if let Some(class) = class.filter(|class| class.key.holder == Some(id)) {
+        let Some(at) = self.class_of(id) else { return };
+        let class = self.classes.get_mut(at).and_then(Option::as_mut);
+        if let Some(class) = class.filter(|class| class.key.holder == Some(id) && class.gist.seniority != seniority) {
             class.gist.seniority = seniority;
+            self.rankings.forget(at);
         }
     }
 
@@ -252,6 +259,11 @@ impl Queue {
 
     pub(super) fn class_mut(&mut self, class: usize) -> Option<&mut Class> {
         self.classes.get_mut(class)?.as_mut()
+    }
+
+    /// A class, and what is kept for all of them to find servers with.
+    pub(super) fn class_to_look(&mut self, class: usize) -> Option<(&mut Class, &mut Rankings)> {
+        Some((self.classes.get_mut(class)?.as_mut()?, &mut self.rankings))
     }
 
     /// The classes that sleep and do not ask for more than this.
@@ -320,6 +332,7 @@ impl Queue {
             seen: 0,
             waits_on: Vec::new(),
             hopeless_until: Timestamp::MIN_UTC,
+            history: History::default(),
             turns: [turn].into(),
             ready_as: Some(turn),
             key: key.clone(),
@@ -342,6 +355,7 @@ impl Queue {
         self.settle(at);
         if empty && let Some(class) = self.classes.get_mut(at).and_then(Option::take) {
             self.keys.remove(&class.key);
+            self.rankings.forget(at);
             self.asleep[at] = AWAKE;
             self.vacant.push(at);
         }

@@ -72,7 +72,7 @@ impl Scale {
 
 /// A [`Rank`] without its server in one number, because scores are compared for every server. The lowest is best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Score(u64);
+pub(super) struct Score(pub(super) u64);
 
 impl Score {
     /// Scores a server on which a task with this demand fits, as if the task were placed on it.
@@ -102,6 +102,28 @@ impl Score {
             second_permille: digits(0),
             server,
         }
+    }
+}
+
+/// The binary digits that a slot takes in a [`Standing`].
+const SLOT: u32 = 32;
+
+/// A score and the slot of the server that has it, in one number. The lowest is best, as of ranks: slots are in the
+/// order of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Standing(u64);
+
+impl Standing {
+    pub(super) fn of(score: Score, slot: u32) -> Self {
+        Self(score.0 << SLOT | u64::from(slot))
+    }
+
+    pub(super) fn slot(self) -> usize {
+        usize::try_from(self.0 & ((1 << SLOT) - 1)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn rank(self, server: ServerId) -> Rank {
+        Score(self.0 >> SLOT).rank(server)
     }
 }
 

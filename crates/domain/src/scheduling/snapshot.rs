@@ -15,7 +15,10 @@ use crate::{
     text::{Name, Tags},
     units::Resources,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The seniority of a task that holds nothing; see [`ServerRow::hold`].
 pub(super) const NO_HOLDER: u8 = 254;
@@ -99,6 +102,12 @@ pub struct FleetSnapshot {
     touched: BTreeMap<ServerId, Amounts>,
     /// What was left of pools that were changed, and whether they took new work.
     touched_pools: BTreeMap<usize, (Amounts, bool)>,
+    /// Servers that may rank better, or take more, although they have no more room.
+    reordered: BTreeSet<ServerId>,
+    /// Raised by what may change the order of all servers.
+    pub(super) generation: u64,
+    /// How many times something was claimed.
+    pub(super) claims: u64,
 }
 
 impl Default for FleetSnapshot {
@@ -112,6 +121,9 @@ impl Default for FleetSnapshot {
             holders: Vec::new(),
             touched: BTreeMap::new(),
             touched_pools: BTreeMap::new(),
+            reordered: BTreeSet::new(),
+            generation: 0,
+            claims: 0,
         }
     }
 }
@@ -167,6 +179,7 @@ impl FleetSnapshot {
                 self.touched.insert(server.id, NOTHING);
                 self.servers.insert(slot, row);
                 self.details.insert(slot, details);
+                self.generation += 1;
             }
             Ok(slot) => {
                 let old = &self.servers[slot];
@@ -175,6 +188,9 @@ impl FleetSnapshot {
                     self.touched.insert(server.id, NOTHING);
                 } else {
                     self.touched.entry(server.id).or_insert(old.free);
+                }
+                if row.scale != old.scale || self.pools[pool].strategy == PoolStrategy::Binpack {
+                    self.reordered.insert(server.id);
                 }
                 if old.pool != pool {
                     self.alter_pool(old.pool, |pool| pool.give_back(claimed));
@@ -191,6 +207,8 @@ impl FleetSnapshot {
         let Some(slot) = self.slot(id) else { return };
         let (row, details) = (self.servers.remove(slot), self.details.remove(slot));
         self.touched.remove(&id);
+        self.reordered.remove(&id);
+        self.generation += 1;
         self.alter_pool(row.pool, |pool| pool.give_back(details.claimed));
     }
 
@@ -237,6 +255,8 @@ impl FleetSnapshot {
         let pool = &mut self.pools[row.pool];
         pool.claimed = amounts::plus(pool.claimed, demand);
         pool.left = pool.left();
+        self.claims += 1;
+        self.note_fuller(slot);
     }
 
     /// Gives back what [`FleetSnapshot::claim`] took.
@@ -262,6 +282,11 @@ impl FleetSnapshot {
         self.improved_servers().next().is_some() || self.improved_pools().next().is_some()
     }
 
+    /// What may rank better, or take more, since this was asked last, beside what [`FleetSnapshot::take_improved`] says.
+    pub(super) fn take_reordered(&mut self) -> BTreeSet<ServerId> {
+        std::mem::take(&mut self.reordered)
+    }
+
     fn improved_servers(&self) -> impl Iterator<Item = ServerId> {
         let exceeds = |id, old| self.row(id).is_some_and(|(_, row)| amounts::exceeds(&row.free, old));
         self.touched.iter().filter(move |(id, old)| exceeds(**id, old)).map(|(id, _)| *id)
@@ -278,7 +303,10 @@ impl FleetSnapshot {
     /// Keeps a server for the task in this place among [`FleetSnapshot::holders`], or for none.
     pub(super) fn hold_server(&mut self, id: ServerId, hold: u8) {
         if let Some(slot) = self.slot(id) {
-            self.servers[slot].hold = hold;
+            let before = std::mem::replace(&mut self.servers[slot].hold, hold);
+            if hold > before {
+                self.reordered.insert(id);
+            }
         }
     }
 
@@ -321,13 +349,26 @@ impl FleetSnapshot {
         self.touched.entry(id).or_insert(row.free);
         change(details);
         row.free = details.free();
+        self.note_fuller(slot);
+    }
+
+    /// What is fuller is better where a pool packs, and nowhere else.
+    fn note_fuller(&mut self, slot: usize) {
+        let row = &self.servers[slot];
+        if self.pools[row.pool].strategy == PoolStrategy::Binpack {
+            self.reordered.insert(row.id);
+        }
     }
 
     fn alter_pool(&mut self, slot: usize, change: impl FnOnce(&mut PoolRow)) {
         let pool = &mut self.pools[slot];
         self.touched_pools.entry(slot).or_insert((pool.left, pool.is_open()));
+        let strategy = pool.strategy;
         change(pool);
         pool.left = pool.left();
+        if pool.strategy != strategy {
+            self.generation += 1;
+        }
     }
 }
 

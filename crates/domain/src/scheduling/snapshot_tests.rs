@@ -125,6 +125,54 @@ fn a_pool_improves_when_more_is_left_or_it_opens() {
 }
 
 #[test]
+fn what_may_rank_better_without_more_room_is_told_once() {
+    let packs = |id| Pool { strategy: PoolStrategy::Binpack, ..pool(id, cpu_quota(8000)) };
+    let check = |change: fn(&mut FleetSnapshot), where_it_packs: bool, where_it_spreads: bool| {
+        for (expected, packing) in [(where_it_packs, true), (where_it_spreads, false)] {
+            let mut fleet = fleet();
+            if packing {
+                fleet.upsert_pool(&packs(1), Resources::default());
+            }
+            fleet.take_reordered();
+            change(&mut fleet);
+            assert_eq!(!fleet.take_reordered().is_empty(), expected, "packing: {packing}");
+            assert!(fleet.take_reordered().is_empty());
+        }
+    };
+    check(|_| (), false, false);
+    check(|fleet| fleet.claim(ServerId(1), cores(1)), true, false);
+    check(|fleet| fleet.set_server_reserved(ServerId(1), cores(1)), true, false);
+    check(|fleet| fleet.upsert_server(&Server { reserved: cores(1), ..inside(1, 1) }), true, false);
+    check(|fleet| fleet.upsert_server(&Server { capacity: cores(3), ..inside(1, 1) }), true, true);
+    check(|fleet| fleet.hold_server(ServerId(1), 0), false, false);
+    let release = |fleet: &mut FleetSnapshot| {
+        fleet.hold_server(ServerId(1), 0);
+        fleet.hold_server(ServerId(1), NOT_HELD);
+    };
+    check(release, true, true);
+    check(|fleet| fleet.remove_server(ServerId(1)), false, false);
+}
+
+#[test]
+fn what_may_change_the_order_of_all_servers_begins_a_generation() {
+    let packs = |id| Pool { strategy: PoolStrategy::Binpack, ..pool(id, cpu_quota(8000)) };
+    let check = |change: &dyn Fn(&mut FleetSnapshot), expected: bool| {
+        let mut fleet = fleet();
+        let before = fleet.generation;
+        change(&mut fleet);
+        assert_eq!(fleet.generation > before, expected);
+    };
+    check(&|fleet| fleet.upsert_server(&inside(2, 1)), true);
+    check(&|fleet| fleet.upsert_server(&inside(1, 2)), false);
+    check(&|fleet| fleet.remove_server(ServerId(1)), true);
+    check(&|fleet| fleet.remove_server(ServerId(2)), false);
+    check(&|fleet| fleet.upsert_pool(&packs(1), Resources::default()), true);
+    check(&|fleet| fleet.upsert_pool(&pool(1, cpu_quota(1)), Resources::default()), false);
+    check(&|fleet| fleet.hold_pool(PoolId(1), 0), false);
+    check(&|fleet| fleet.claim(ServerId(1), cores(1)), false);
+}
+
+#[test]
 fn marks_tell_most_selectors_apart_without_looking_at_tags() {
     let (has, lacks) = (tags(&[("zone", "a"), ("disk", "ssd")]), tags(&[("zone", "b")]));
     let some = tags(&[("zone", "a")]);
