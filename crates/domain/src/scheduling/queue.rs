@@ -240,11 +240,9 @@ impl Queue {
 
     /// Says which place a task has among those that hold something.
     pub(super) fn set_seniority(&mut self, id: TaskId, seniority: u8) {
-        let Some(at) = self.class_of(id) else { return };
-        let class = self.classes.get_mut(at).and_then(Option::as_mut);
-        if let Some(class) = class.filter(|class| class.key.holder == Some(id) && class.gist.seniority != seniority) {
+        let class = self.class_of(id).and_then(|class| self.classes.get_mut(class)?.as_mut());
+        if let Some(class) = class.filter(|class| class.key.holder == Some(id)) {
             class.gist.seniority = seniority;
-            self.rankings.forget(at);
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     changes::Changes,
     placement::{best_of, best_of_all},
     rank::{Rank, Standing},
-    rules::{First, Need},
+    rules::{First, Gist, Need},
     snapshot::{FleetSnapshot, ServerRow},
     standings::{Standings, most},
 };
@@ -82,6 +82,8 @@ pub(super) struct Rankings {
 /// The servers that take one class.
 #[derive(Debug)]
 pub(super) struct Ranking {
+    /// What it was made for.
+    gist: Gist,
     /// The generation of the fleet for which it was made.
     generation: u64,
     /// The latest move that it knows of.
@@ -98,7 +100,7 @@ impl Rankings {
         self.all.is_empty()
     }
 
-    /// Drops the ranking of a class that has come to its end, or to need something else.
+    /// Drops the ranking of a class that has come to its end.
     pub(super) fn forget(&mut self, class: usize) {
         self.all.remove(&class);
     }
@@ -156,6 +158,7 @@ impl Ranking {
             pools.entry(pool).or_default().push(standing);
         }
         Self {
+            gist: look.need.gist,
             generation: look.fleet.generation,
             position: look.moved.now(),
             looked: look.fleet.claims,
@@ -168,7 +171,8 @@ impl Ranking {
     fn is_usable(&self, look: &Look<'_>, few: u64) -> bool {
         let behind = look.moved.now() - self.position;
         let room = wide(self.entries()).saturating_add(behind) <= wide(self.room);
-        self.generation == look.fleet.generation && behind <= few && room
+        let same = (self.generation, self.gist) == (look.fleet.generation, look.need.gist);
+        same && behind <= few && room
     }
 
     fn entries(&self) -> usize {

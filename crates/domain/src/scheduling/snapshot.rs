@@ -177,9 +177,10 @@ impl FleetSnapshot {
         match at {
             Err(slot) => {
                 self.touched.insert(server.id, NOTHING);
+                // One that comes last moves no other.
+                self.generation += u64::from(slot < self.servers.len());
                 self.servers.insert(slot, row);
                 self.details.insert(slot, details);
-                self.generation += 1;
             }
             Ok(slot) => {
                 let old = &self.servers[slot];

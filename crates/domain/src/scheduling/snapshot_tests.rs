@@ -162,8 +162,9 @@ fn what_may_change_the_order_of_all_servers_begins_a_generation() {
         change(&mut fleet);
         assert_eq!(fleet.generation > before, expected);
     };
-    check(&|fleet| fleet.upsert_server(&inside(2, 1)), true);
+    check(&|fleet| fleet.upsert_server(&inside(0, 1)), true);
     check(&|fleet| fleet.upsert_server(&inside(1, 2)), false);
+    check(&|fleet| fleet.upsert_server(&inside(2, 1)), false);
     check(&|fleet| fleet.remove_server(ServerId(1)), true);
     check(&|fleet| fleet.remove_server(ServerId(2)), false);
     check(&|fleet| fleet.upsert_pool(&packs(1), Resources::default()), true);
