@@ -58,6 +58,15 @@ pub struct Versioned<T> {
     delivery: Delivery,
 }
 
+/// 200 with a JSON document that has a revision, or 202 with it and what is still under way.
+#[derive(Debug)]
+pub enum Settled<T, U> {
+    /// It is done.
+    Done(Versioned<T>),
+    /// It is not.
+    Underway(U),
+}
+
 /// 201 with a JSON document, `Location`, and `ETag` if it has a revision.
 #[derive(Debug)]
 pub struct Created<T> {
@@ -232,6 +241,35 @@ impl<T: Serialize> Responder for Versioned<T> {
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         json(start(StatusCode::OK, self.delivery).insert_header((header::ETAG, etag(self.revision))), &self.view)
+    }
+}
+
+impl<T: Serialize, U: Serialize> Responder for Settled<T, U> {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        match self {
+            Self::Done(done) => done.respond_to(request),
+            Self::Underway(view) => json(&mut start(StatusCode::ACCEPTED, Delivery::Fresh), &view),
+        }
+    }
+}
+
+impl<T, U> Apiv2Schema for Settled<T, U> {}
+impl<T: JsonSchema, U: JsonSchema> OperationModifier for Settled<T, U> {
+    fn update_parameter(_: &mut DefaultOperationRaw) {}
+
+    fn update_response(operation: &mut DefaultOperationRaw) {
+        Versioned::<T>::update_response(operation);
+        facts::note(
+            operation,
+            Fact::Answer(Answer {
+                status: 202,
+                description: "It is under way.",
+                content: Content::Json(facts::named::<U>),
+                headers: &[],
+            }),
+        );
     }
 }
 

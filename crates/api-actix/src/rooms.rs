@@ -44,10 +44,11 @@ pub fn blueprint() -> Blueprint {
             ("identity", "Users, API tokens and console sessions."),
             ("audit", "Who did what, when, to what, with what outcome."),
             ("fleet", "Servers: what they are, what they have, and whether they take work."),
+            ("agent", "The agents' side: what the program on each server says and asks."),
             ("pools", "Resource pools: groups of servers with quotas and a placement strategy."),
             ("scheduling", "Tasks, where they run and why they do not, and the ledger of what they hold."),
         ],
-        handmade: Vec::new(),
+        handmade: vec![fleet::handmade()],
         notes,
     }
 }
@@ -62,9 +63,15 @@ fn notes(id: &str) -> OperationNote {
         Access::Known => "For everybody who is signed in or has a token.".to_owned(),
         Access::Read(room) => format!("Needs any role, and the scope `{}`.", room.as_str()),
         Access::Change(room) => format!("Needs the role operator or admin, and the scope `{}`.", room.as_str()),
+        Access::Agent => "Needs the token of a server's agent.".to_owned(),
         Access::Manage(room) => format!("Needs the role admin, and the scope `{}`.", room.as_str()),
     };
-    let statuses = if operation == Operation::AuthLogin { vec![401] } else { Vec::new() };
+    let statuses = match operation {
+        Operation::AuthLogin => vec![401],
+        // The join token comes in the body.
+        Operation::AgentEnroll => vec![401, 409],
+        _ => Vec::new(),
+    };
     OperationNote { sentence: Some(sentence), statuses }
 }
 

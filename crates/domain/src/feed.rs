@@ -5,7 +5,8 @@
 //! changes nothing. Where somebody else changed the database, everything is told anew.
 
 use crate::{
-    fleet::Server,
+    clock::Timestamp,
+    fleet::{Server, operations::Operation},
     ids::{PoolId, ServerId, TaskId},
     pools::Pool,
     scheduling::Task,
@@ -20,6 +21,8 @@ pub enum Fact {
     Server(Arc<Server>),
     /// A server is gone.
     ServerGone(ServerId),
+    /// A server's agent was last heard of then. Nothing else is different, and other processes are not told.
+    ServerSeen(ServerId, Timestamp),
     /// A pool is new or changed.
     Pool(Arc<Pool>),
     /// A pool is gone.
@@ -32,6 +35,8 @@ pub enum Fact {
     Task(Arc<Task>),
     /// A task is gone.
     TaskGone(TaskId),
+    /// What an agent is told to do is new or changed.
+    Operation(Arc<Operation>),
 }
 
 /// Everything that facts are about, as it is at one moment.
@@ -43,6 +48,8 @@ pub struct State {
     pub pools: Vec<(Arc<Pool>, Resources)>,
     /// Every task that is pending, by id.
     pub pending: Vec<Arc<Task>>,
+    /// Every operation that is open, by id.
+    pub operations: Vec<Arc<Operation>>,
 }
 
 /// Somebody who keeps up with the state in memory. Both methods are called on the thread that commits: they MUST be

@@ -30,4 +30,8 @@ ids!(
     TokenId,
     /// Identifies a console session.
     SessionId,
+    /// Identifies a thing that an agent is told to do.
+    OperationId,
+    /// Identifies a join token.
+    EnrollmentId,
 );

@@ -34,6 +34,10 @@ impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
     }
+
+    fn uptime(&self) -> std::time::Duration {
+        (self.now() - START).to_std().unwrap()
+    }
 }
 
 /// Bytes that differ each time, and are the same in each run.

@@ -1,7 +1,7 @@
 //! The audit log: rows that are only ever appended, the head that numbers them, and checkpoints for pruned ones.
 
 use crate::{
-    connection::{AnyConnection, each},
+    connection::{AnyConnection, insert_all},
     database::Database,
     failure::Failure,
     paging::{self, newest_first},
@@ -82,7 +82,7 @@ pub(crate) fn append(
         head = Head { seq: row.seq, hash: row.hash.clone() };
         rows.push(Row::from(row));
     }
-    each!(connection, c => diesel::insert_into(audit_logs::table).values(&rows).execute(c))?;
+    insert_all!(connection, audit_logs::table, &rows);
     diesel::update(audit_head::table.find(1_i64))
         .set((audit_head::seq.eq(head.seq), audit_head::hash.eq(&head.hash)))
         .execute(connection)?;

@@ -28,16 +28,45 @@ macro_rules! each {
 }
 pub(crate) use each;
 
-/// Loads rows that nobody else changes until the transaction ends. `SQLite` has locked the whole database already.
+/// Loads the rows of a query with these ids, in the order of the ids, which nobody else changes until the transaction
+/// ends. `SQLite` has locked the whole database already. It is asked for one row at a time: that statement is compiled
+/// once, one with so many ids each time anew.
 macro_rules! locked {
-    ($connection:expr, $query:expr) => {
+    ($connection:expr, $ids:expr, $query:expr, $id:expr) => {
         match $connection {
-            $crate::connection::AnyConnection::Sqlite(c) => $query.load(c)?,
-            $crate::connection::AnyConnection::Postgresql(c) => $query.for_update().load(c)?,
+            $crate::connection::AnyConnection::Sqlite(c) => {
+                let mut rows = Vec::with_capacity($ids.len());
+                for id in $ids {
+                    if let Some(row) = $query.filter($id.eq(id)).first(c).optional()? {
+                        rows.push(row);
+                    }
+                }
+                rows
+            }
+            $crate::connection::AnyConnection::Postgresql(c) => {
+                $query.filter($id.eq_any($ids)).order($id.asc()).for_update().load(c)?
+            }
         }
     };
 }
 pub(crate) use locked;
+
+/// Inserts rows: each with a statement that is compiled already, or all in one round trip.
+macro_rules! insert_all {
+    ($connection:expr, $table:expr, $rows:expr) => {
+        match $connection {
+            $crate::connection::AnyConnection::Sqlite(c) => {
+                for row in $rows {
+                    diesel::insert_into($table).values(row).execute(c)?;
+                }
+            }
+            $crate::connection::AnyConnection::Postgresql(c) => {
+                diesel::insert_into($table).values($rows).execute(c)?;
+            }
+        }
+    };
+}
+pub(crate) use insert_all;
 
 /// A password that was not percent-encoded makes libpq take parts of it for a port or a host, and quote them. Once it
 /// has understood the URL, what it quotes is none.

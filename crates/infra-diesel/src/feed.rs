@@ -133,5 +133,6 @@ pub(crate) fn load(connection: &mut AnyConnection) -> Result<State, Failure> {
         servers: fleet::load_all(connection)?,
         pools: pools::load_all(connection)?,
         pending: scheduling::load_pending(connection)?,
+        operations: fleet::operations::load_open(connection)?,
     })
 }

@@ -1,6 +1,14 @@
-//! Servers: one row each. Lists are made from memory, which follows what commits.
+//! Servers: one row each, with what their agents report. Lists are made from memory, which follows what commits.
 
+mod agents;
+mod enrollments;
+pub(crate) mod operations;
 mod rows;
+
+pub use agents::DieselAgents;
+pub(crate) use agents::by_token;
+pub use enrollments::DieselEnrollments;
+pub use operations::DieselOperations;
 
 use crate::{
     connection::{AnyConnection, locked},
@@ -8,7 +16,7 @@ use crate::{
     failure::{Failure, Kind},
     feed::Trace,
     pools, scheduling,
-    schema::servers,
+    schema::{agents as agent_rows, servers},
     values::to_us,
 };
 use async_trait::async_trait;
@@ -23,7 +31,7 @@ use domain::{
     ids::ServerId,
     page::{Page, PageRequest},
 };
-use rows::{Columns, Row};
+use rows::{Columns, InventoryColumns, Row};
 use std::{collections::BTreeSet, sync::Arc};
 
 fn name_taken(server: &Server) -> impl FnOnce() -> Error {
@@ -31,17 +39,23 @@ fn name_taken(server: &Server) -> impl FnOnce() -> Error {
     move || Error::conflict("name_taken", format!("there is a server named \"{name}\" already; choose another name"))
 }
 
-fn insert(connection: &mut AnyConnection, new: NewServer, at: Timestamp) -> Result<Server, Failure> {
-    let server = new.into_server(ServerId(0), at);
-    if let Some(pool) = server.pool_id {
+fn create(connection: &mut AnyConnection, new: NewServer, at: Timestamp) -> Result<Server, Failure> {
+    if let Some(pool) = new.pool_id {
         pools::check_there(connection, pool)?;
     }
+    insert(connection, new.into_server(ServerId(0), at))
+}
+
+/// Stores a server under an id of its own.
+fn insert(connection: &mut AnyConnection, server: Server) -> Result<Server, Failure> {
     let id: i64 = diesel::insert_into(servers::table)
         .values((
             Columns::try_from(&server)?,
+            InventoryColumns::try_from(&server.inventory)?,
+            servers::last_seen_at_us.eq(server.inventory.last_seen_at.map(to_us)),
             servers::pool_id.eq(server.pool_id.map(|pool| pool.0)),
             servers::cordoned.eq(server.cordoned),
-            servers::created_at_us.eq(to_us(at)),
+            servers::created_at_us.eq(to_us(server.created_at)),
         ))
         .returning(servers::id)
         .get_result(connection)
@@ -69,7 +83,7 @@ pub(crate) fn load_all(connection: &mut AnyConnection) -> Result<Vec<Arc<Server>
 /// Those of these servers that there are, by id; nobody else changes them until the transaction ends.
 pub(crate) fn lock(connection: &mut AnyConnection, ids: BTreeSet<ServerId>) -> Result<Vec<Server>, Failure> {
     let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
-    let rows: Vec<Row> = locked!(connection, servers::table.filter(servers::id.eq_any(ids)).order(servers::id.asc()));
+    let rows: Vec<Row> = locked!(connection, ids, servers::table, servers::id);
     rows.into_iter().map(Server::try_from).collect()
 }
 
@@ -98,6 +112,18 @@ fn update(connection: &mut AnyConnection, server: &Server) -> Result<Server, Fai
     Ok(Server { reserved: current.reserved, inventory: current.inventory, pool_id: current.pool_id, ..server.clone() })
 }
 
+/// Writes a server that is this machine's from now on, as it is with what its agent says.
+fn replace(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure> {
+    diesel::update(servers::table.find(server.id.0))
+        .set((
+            Columns::try_from(server)?,
+            InventoryColumns::try_from(&server.inventory)?,
+            servers::last_seen_at_us.eq(server.inventory.last_seen_at.map(to_us)),
+        ))
+        .execute(connection)?;
+    Ok(())
+}
+
 fn delete(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure> {
     let current = guard(connection, server.id, server.revision)?;
     // Also work that asks for nothing is there.
@@ -107,6 +133,13 @@ fn delete(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure
         let reason = format!("server \"{}\" still has work on it ({tasks}); cancel or move it first", server.name);
         return Err(Error::conflict("server_in_use", reason).into());
     }
+    if let Some(open) = operations::open_on(connection, server.id)? {
+        // It would be one of an attempt that holds nothing.
+        let reason = format!("server \"{}\" still has the open operation {open}; cancel its task first", server.name);
+        return Err(Error::conflict("server_in_use", reason).into());
+    }
+    // Not left to the cascade: its token must open nothing, whatever a database is told about foreign keys.
+    diesel::delete(agent_rows::table.find(server.id.0)).execute(connection)?;
     diesel::delete(servers::table.find(server.id.0)).execute(connection)?;
     Ok(())
 }
@@ -137,7 +170,7 @@ impl Servers for DieselServers {
     async fn create(&self, server: NewServer, change: Change) -> Result<Done<Server>> {
         self.database
             .write(change, move |connection, entry| {
-                let server = insert(connection, server.clone(), entry.created_at)?;
+                let server = create(connection, server.clone(), entry.created_at)?;
                 let trace = trace(entry.created(&server), &server);
                 Ok((server, trace))
             })
@@ -181,11 +214,11 @@ impl Servers for DieselServers {
     }
 
     async fn delete(&self, server: Server, change: Change) -> Result<Done<()>> {
-        self.database
-            .write(change, move |connection, entry| {
-                delete(connection, &server)?;
-                Ok(((), Trace::from(entry).telling(Fact::ServerGone(server.id))))
-            })
-            .await
+        let work = move |connection: &mut AnyConnection, entry| {
+            delete(connection, &server)?;
+            Ok(((), Trace::from(entry).telling(Fact::ServerGone(server.id))))
+        };
+        // With the server goes its agent, whose token opens nothing from then on.
+        self.database.revoke(change, work).await
     }
 }

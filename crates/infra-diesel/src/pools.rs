@@ -160,14 +160,18 @@ pub(crate) fn lock(connection: &mut AnyConnection, ids: BTreeSet<PoolId>) -> Res
         return Ok(Vec::new());
     }
     let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
-    let rows: Vec<Row> = locked!(connection, pools::table.filter(pools::id.eq_any(ids)).order(pools::id.asc()));
+    let rows: Vec<Row> = locked!(connection, ids, pools::table, pools::id);
     rows.into_iter().map(Row::with_reserved).collect()
+}
+
+/// Whether there is such a pool.
+pub(crate) fn is_there(connection: &mut AnyConnection, pool: PoolId) -> Result<bool, Failure> {
+    Ok(diesel::select(diesel::dsl::exists(pools::table.find(pool.0))).get_result(connection)?)
 }
 
 /// Refuses a pool that there is not, as a value of `pool_id`.
 pub(crate) fn check_there(connection: &mut AnyConnection, pool: PoolId) -> Result<(), Failure> {
-    let there: bool = diesel::select(diesel::dsl::exists(pools::table.find(pool.0))).get_result(connection)?;
-    if there {
+    if is_there(connection, pool)? {
         return Ok(());
     }
     Err(Error::invalid("pool_id", format!("there is no pool {pool}; create it first, or leave pool_id out")).into())

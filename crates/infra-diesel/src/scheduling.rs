@@ -11,6 +11,7 @@ use crate::{
     database::Database,
     failure::Failure,
     feed::Trace,
+    fleet::operations,
     paging::{self, newest_first},
     pools,
     schema::{attempts, tasks},
@@ -56,6 +57,17 @@ pub(crate) fn load_pending(connection: &mut AnyConnection) -> Result<Vec<Arc<Tas
     let pending = tasks::table.filter(tasks::status.eq(TaskStatus::Pending.as_str()));
     let rows: Vec<TaskRow> = pending.order(tasks::id.asc()).load(connection)?;
     rows.into_iter().map(|row| Task::try_from(row).map(Arc::new)).collect()
+}
+
+/// Tasks that hold something on a server, by id.
+fn held_on(connection: &mut AnyConnection, server: ServerId) -> Result<Vec<Task>, Failure> {
+    let rows: Vec<TaskRow> = tasks::table
+        .inner_join(attempts::table)
+        .filter(attempts::server_id.eq(server.0).and(attempts::held))
+        .order(tasks::id.asc())
+        .select(tasks::all_columns)
+        .load(connection)?;
+    rows.into_iter().map(Task::try_from).collect()
 }
 
 /// Tasks that are on a server, as a text for people: a few of them by name.
@@ -147,6 +159,7 @@ fn delete(connection: &mut AnyConnection, task: &Task) -> Result<(), Failure> {
         return Err(Error::conflict("task_is_live", reason).into());
     }
     // Not left to the cascade: its attempts are its own, whatever a database is told about foreign keys.
+    operations::delete_of(connection, task.id)?;
     diesel::delete(attempts::table.filter(attempts::task_id.eq(task.id.0))).execute(connection)?;
     diesel::delete(tasks::table.find(task.id.0)).execute(connection)?;
     Ok(())
@@ -225,6 +238,10 @@ impl Tasks for DieselTasks {
                 Err(Error::Stale { what: format!("task {}", placement.task.id), current }.into())
             })
             .await
+    }
+
+    async fn held_on(&self, server: ServerId) -> Result<Vec<Task>> {
+        self.database.read(move |connection| held_on(connection, server)).await
     }
 
     async fn update(&self, task: Task, step: AttemptStep, change: Change) -> Result<Done<Task>> {

@@ -191,9 +191,52 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    enrollments (id) {
+        id -> BigInt,
+        name -> Text,
+        pool_id -> Nullable<BigInt>,
+        tags -> Text,
+        max_uses -> BigInt,
+        uses -> BigInt,
+        expires_at_us -> BigInt,
+        created_by -> Text,
+        created_at_us -> BigInt,
+        secret_digest -> Text,
+    }
+}
+
+diesel::table! {
+    agents (server_id) {
+        server_id -> BigInt,
+        token_digest -> Text,
+        place -> Text,
+        enrolled_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    operations (id) {
+        id -> BigInt,
+        server_id -> BigInt,
+        kind -> Text,
+        task_id -> Nullable<BigInt>,
+        attempt -> Nullable<BigInt>,
+        state -> Text,
+        cancel_requested -> Bool,
+        progress -> Nullable<Text>,
+        result -> Nullable<Text>,
+        created_at_us -> BigInt,
+        started_at_us -> Nullable<BigInt>,
+        finished_at_us -> Nullable<BigInt>,
+    }
+}
+
 diesel::joinable!(servers -> pools (pool_id));
+diesel::joinable!(agents -> servers (server_id));
 diesel::joinable!(attempts -> tasks (task_id));
 diesel::joinable!(sessions -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(pools, servers);
+diesel::allow_tables_to_appear_in_same_query!(servers, agents);
 diesel::allow_tables_to_appear_in_same_query!(users, sessions);
 diesel::allow_tables_to_appear_in_same_query!(tasks, attempts);

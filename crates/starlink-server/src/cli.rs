@@ -62,6 +62,12 @@ pub enum Command {
     },
     /// Copy everything from one database to another, empty one
     Copy(CopyArgs),
+    /// Look after one process; the local agent calls it
+    #[command(hide = true)]
+    Shim {
+        /// The folder of the process.
+        folder: PathBuf,
+    },
     /// Show the version
     Version,
 }

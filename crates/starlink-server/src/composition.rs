@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     data_dir::{DataDir, DataDirError, KeyOrigin, read_or_create_key},
 };
+use api_actix::rooms::fleet::{Bells, Streams};
 use chrono::TimeDelta;
 use domain::{
     Error,
@@ -12,17 +13,18 @@ use domain::{
     clock::Clock,
     digest::hex,
     entropy::Entropy,
-    fleet::ServerService,
+    fleet::{AgentPorts, AgentService, EnrollmentService, Mailbox, Presence, ServerService},
     identity::{SessionPorts, SessionService, TokenService, UserService},
     lease::Leases,
     pools::PoolService,
     scheduling::{Desk, Engine, Scheduler, TaskPorts, TaskService},
 };
 use infra_diesel::{
-    Database, DatabaseOptions, DatabaseUrl, DieselAuditLog, DieselLeases, DieselPools, DieselServers, DieselSessions,
-    DieselTasks, DieselTokens, DieselUsers, MigrationReport, migrate,
+    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselEnrollments, DieselLeases,
+    DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers,
+    MigrationReport, migrate,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 /// Why the server, or a command, could not do its work.
@@ -84,6 +86,8 @@ pub struct Site {
     pub heads: Arc<dyn HeadFile>,
     /// After how long a server is kept free for a task that waits.
     pub task_patience: TimeDelta,
+    /// How long an agent may be silent before its server is offline.
+    pub agent_grace: Duration,
 }
 
 impl Site {
@@ -98,7 +102,8 @@ impl Site {
         let seal = Seal::new(&key.bytes);
         let heads = Arc::new(FileHeads::new(data.join("audit.heads"), seal.clone()));
         let task_patience = TimeDelta::seconds(config.task_patience_seconds.into());
-        Ok(Self { data, url, seal, key_origin: key.origin, heads, task_patience })
+        let agent_grace = Duration::from_secs(config.agent_grace_seconds.into());
+        Ok(Self { data, url, seal, key_origin: key.origin, heads, task_patience, agent_grace })
     }
 
     /// What tells this data directory's server apart from others on the same database; the same after each restart.
@@ -108,6 +113,12 @@ impl Site {
     pub fn node(&self, machine: &Machine) -> Result<Arc<str>, StartError> {
         let random = read_or_create_key(&self.data.join("node.id"), &*machine.entropy)?;
         Ok(hex(random.bytes.get(..8).unwrap_or_default()).into())
+    }
+
+    /// What names this installation on machines: all servers with the same audit key are one.
+    #[must_use]
+    pub fn installation(&self) -> Arc<str> {
+        self.seal.blind("installation").chars().take(12).collect::<String>().into()
     }
 
     /// Brings the schema up to date; a file with data in it is saved before.
@@ -135,6 +146,14 @@ pub struct Services {
     pub audit: Arc<AuditService>,
     /// Servers.
     pub fleet: Arc<ServerService>,
+    /// Agents.
+    pub agents: Arc<AgentService>,
+    /// Join tokens.
+    pub enrollments: Arc<EnrollmentService>,
+    /// Wakes agents that wait.
+    pub bells: Arc<Bells>,
+    /// Streams that agents are asked for.
+    pub streams: Arc<Streams>,
     /// Pools.
     pub pools: Arc<PoolService>,
     /// Tasks.
@@ -177,6 +196,24 @@ impl Services {
         database.follow(desk.clone());
         let tasks = Arc::new(DieselTasks::new(database.clone()));
         let scheduler = Scheduler::new(tasks.clone(), desk.clone(), clock.clone());
+        let servers = Arc::new(DieselServers::new(database.clone()));
+        let enrollments = Arc::new(DieselEnrollments::new(database.clone()));
+        let bells = Arc::new(Bells::default());
+        let ringing = bells.clone();
+        let mailbox = Arc::new(Mailbox::new(Box::new(move |server| ringing.ring(server))));
+        database.follow(mailbox.clone());
+        let agents = AgentService::new(AgentPorts {
+            servers: servers.clone(),
+            agents: Arc::new(DieselAgents::new(database.clone())),
+            enrollments: enrollments.clone(),
+            operations: Arc::new(DieselOperations::new(database.clone())),
+            tasks: tasks.clone(),
+            mailbox,
+            presence: Arc::new(Presence::new(site.agent_grace, clock.uptime())),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            installation: site.installation(),
+        });
         let task_ports = TaskPorts { tasks, desk, clock: clock.clone(), seal: site.seal.clone() };
         Ok(Self {
             tasks: Arc::new(TaskService::new(task_ports)),
@@ -184,7 +221,11 @@ impl Services {
             bell,
             leases: Arc::new(DieselLeases::new(database.clone())),
             audit: Arc::new(AuditService::new(log, site.heads.clone(), clock.clone())),
-            fleet: Arc::new(ServerService::new(Arc::new(DieselServers::new(database.clone())), clock.clone())),
+            agents: Arc::new(agents),
+            enrollments: Arc::new(EnrollmentService::new(enrollments, clock.clone(), entropy.clone())),
+            bells,
+            streams: Arc::default(),
+            fleet: Arc::new(ServerService::new(servers, clock.clone())),
             pools: Arc::new(PoolService::new(Arc::new(DieselPools::new(database.clone())), clock.clone())),
             users: Arc::new(UserService::new(users, hasher, clock.clone())),
             tokens: Arc::new(TokenService::new(tokens, clock, entropy)),

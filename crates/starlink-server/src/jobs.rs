@@ -1,16 +1,23 @@
 //! Background jobs: each takes no input, looks at the whole state, and may be run at any time and more than once.
 
-use crate::composition::{Machine, Services};
+use crate::{
+    composition::{Machine, Services},
+    config::Config,
+};
 use chrono::TimeDelta;
 use domain::Result;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 
+/// How often agents are looked for at most, and at least.
+const MOST_OFTEN: Duration = Duration::from_millis(250);
+const SELDOM: Duration = Duration::from_secs(15);
+
 /// What the jobs need.
 #[derive(Clone)]
 pub struct Jobs {
     services: Arc<Services>,
-    audit_retention: Option<TimeDelta>,
+    periods: Periods,
     machine: Machine,
     /// Names this process in leases.
     holder: Arc<str>,
@@ -28,10 +35,41 @@ enum Job {
     Sweep,
     /// Lets go of audit rows that are older than is kept.
     AuditPrune,
+    /// Puts servers out of use whose agents are silent.
+    AgentsWatch,
+    /// Writes down when agents were last heard of.
+    AgentsTouch,
+}
+
+/// What the configuration says about times.
+#[derive(Debug, Clone, Copy)]
+pub struct Periods {
+    audit_retention: Option<TimeDelta>,
+    agent_grace: Duration,
+}
+
+impl Periods {
+    /// As configured.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let days = config.audit_retention_days;
+        Self {
+            audit_retention: (days > 0).then(|| TimeDelta::days(days.into())),
+            agent_grace: Duration::from_secs(config.agent_grace_seconds.into()),
+        }
+    }
 }
 
 impl Job {
-    const ALL: [Self; 5] = [Self::HeadNote, Self::RefusalsClose, Self::TokensTouch, Self::Sweep, Self::AuditPrune];
+    const ALL: [Self; 7] = [
+        Self::HeadNote,
+        Self::RefusalsClose,
+        Self::TokensTouch,
+        Self::Sweep,
+        Self::AuditPrune,
+        Self::AgentsWatch,
+        Self::AgentsTouch,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -40,6 +78,8 @@ impl Job {
             Self::TokensTouch => "tokens_touch",
             Self::Sweep => "sweep",
             Self::AuditPrune => "audit_prune",
+            Self::AgentsWatch => "agents_watch",
+            Self::AgentsTouch => "agents_touch",
         }
     }
 
@@ -48,13 +88,16 @@ impl Job {
     fn is_shared(self) -> bool {
         match self {
             Self::Sweep | Self::AuditPrune => true,
-            Self::HeadNote | Self::RefusalsClose | Self::TokensTouch => false,
+            Self::HeadNote | Self::RefusalsClose | Self::TokensTouch | Self::AgentsWatch | Self::AgentsTouch => false,
         }
     }
 
-    fn period(self) -> Duration {
+    fn period(self, periods: Periods) -> Duration {
         Duration::from_secs(match self {
+            Self::AgentsWatch => return (periods.agent_grace / 4).clamp(MOST_OFTEN, SELDOM),
             Self::RefusalsClose => 15,
+            // Other processes of the database learn from it that an agent is there.
+            Self::AgentsTouch => return (periods.agent_grace / 2).clamp(MOST_OFTEN, SELDOM),
             Self::HeadNote | Self::TokensTouch => 60,
             Self::Sweep => 600,
             Self::AuditPrune => 3600,
@@ -63,11 +106,10 @@ impl Job {
 }
 
 impl Jobs {
-    /// Jobs of the process named `holder`; `audit_retention_days` of 0 keeps audit rows for ever.
+    /// Jobs of the process named `holder`.
     #[must_use]
-    pub fn new(services: Arc<Services>, machine: Machine, holder: Arc<str>, audit_retention_days: u32) -> Self {
-        let keep = TimeDelta::days(i64::from(audit_retention_days));
-        Self { services, audit_retention: (audit_retention_days > 0).then_some(keep), machine, holder }
+    pub fn new(services: Arc<Services>, machine: Machine, holder: Arc<str>, periods: Periods) -> Self {
+        Self { services, periods, machine, holder }
     }
 
     /// Runs every job on its timer until the server stops, and then once more what must not be lost.
@@ -82,7 +124,7 @@ impl Jobs {
 
     async fn repeat(self, job: Job, mut stopping: watch::Receiver<bool>) {
         // Waiting for the end times out whenever the job is due.
-        while tokio::time::timeout(job.period(), stopping.wait_for(|stopping| *stopping)).await.is_err() {
+        while tokio::time::timeout(job.period(self.periods), stopping.wait_for(|stopping| *stopping)).await.is_err() {
             self.attempt(job).await;
         }
     }
@@ -92,6 +134,7 @@ impl Jobs {
             tracing::warn!(%error, "counted refusals were not recorded");
         }
         self.attempt(Job::TokensTouch).await;
+        self.attempt(Job::AgentsTouch).await;
         self.attempt(Job::HeadNote).await;
     }
 
@@ -107,7 +150,7 @@ impl Jobs {
             return Ok(true);
         }
         let now = self.machine.clock.now();
-        self.services.leases.hold(job.name(), &self.holder, now, now + 2 * job.period()).await
+        self.services.leases.hold(job.name(), &self.holder, now, now + 2 * job.period(self.periods)).await
     }
 
     async fn once(&self, job: Job) -> Result<()> {
@@ -118,8 +161,10 @@ impl Jobs {
             Job::HeadNote => self.services.audit.head_note().await,
             Job::RefusalsClose => self.services.audit.refusals_close(false).await,
             Job::TokensTouch => self.services.sessions.tokens_touch().await,
+            Job::AgentsWatch => self.services.agents.agents_watch().await,
+            Job::AgentsTouch => self.services.agents.agents_touch().await,
             Job::Sweep => self.services.sessions.sessions_sweep().await.map(|_| ()),
-            Job::AuditPrune => match self.audit_retention {
+            Job::AuditPrune => match self.periods.audit_retention {
                 Some(keep) => self.services.audit.prune(keep).await.map(|_| ()),
                 None => Ok(()),
             },

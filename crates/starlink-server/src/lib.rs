@@ -8,6 +8,7 @@ pub mod composition;
 pub mod config;
 pub mod data_dir;
 pub mod jobs;
+pub mod local_agent;
 pub mod logging;
 pub mod scheduling;
 pub mod serve;
@@ -25,6 +26,10 @@ use std::{error::Error, future::Future, io, process::ExitCode};
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It outlives the server, and what is configured for that is none of its business.
+    if let Command::Shim { folder } = &cli.command {
+        return starlink_agent::shim::main(folder);
+    }
     let config = Config::load(&cli.settings, std::env::vars_os());
     let mut out = io::stdout();
     if matches!(cli.command, Command::CheckConfig) {
@@ -50,7 +55,7 @@ pub fn main() -> ExitCode {
             io::Write::write_fmt(&mut out, format_args!("starlink-server {}\n", env!("CARGO_PKG_VERSION")))
                 .map_err(Into::into)
         }
-        Command::CheckConfig => Ok(()),
+        Command::CheckConfig | Command::Shim { .. } => Ok(()),
     };
     match outcome {
         Ok(()) => Exit::Done.into(),

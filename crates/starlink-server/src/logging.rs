@@ -4,10 +4,12 @@
 //! `spans` carry what the request was known by, its `request_id` first of all.
 
 use crate::config::LogFormat;
+use starlink_agent::drivers::docker::is_discreet;
 use std::io::{self, IsTerminal};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer,
+    filter::FilterFn,
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
     registry::LookupSpan,
@@ -32,7 +34,11 @@ pub enum LoggingError {
 pub fn start(format: LogFormat, level: &str) -> Result<(), LoggingError> {
     let filter = EnvFilter::try_new(level)?;
     let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::registry().with(filter).with(lines(format, colours, io::stdout)).try_init()?;
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(FilterFn::new(is_discreet))
+        .with(lines(format, colours, io::stdout))
+        .try_init()?;
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use crate::{
     composition::{Machine, Services, Site, StartError},
     config::Config,
     data_dir::{DataDirLock, KeyOrigin},
-    jobs::Jobs,
+    jobs::{Jobs, Periods},
+    local_agent,
     scheduling::SchedulerJob,
     tls,
 };
@@ -20,6 +21,7 @@ use api_actix::{
     rooms::{
         blueprint,
         identity::CookieTransport,
+        scheduling::LineUp,
         system::{Changes, Metrics, Readiness, Stopping, measure},
     },
 };
@@ -48,6 +50,7 @@ pub struct Server {
     http: JoinHandle<std::io::Result<()>>,
     jobs: JoinHandle<()>,
     scheduler: JoinHandle<()>,
+    local_agent: Option<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
     _lock: DataDirLock,
 }
@@ -78,17 +81,29 @@ impl Server {
         let listener =
             TcpListener::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let address = listener.local_addr()?;
-        let server = http(config, listener, Front::new(config, &services, api, stop.clone(), &machine))?;
+        let inside = inside(config)?;
+        let local = inside.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
+        let front = Front::new(config, &services, api, stop.clone(), &machine);
+        let server = http(config, listener, inside, front)?;
         let handle = server.handle();
         let node = site.node(&machine)?;
-        let jobs = Jobs::new(services.clone(), machine.clone(), node.clone(), config.audit_retention_days);
+        let periods = Periods::new(config);
+        let jobs = Jobs::new(services.clone(), machine.clone(), node.clone(), periods);
         let scheduler = SchedulerJob::new(services.clone(), machine.clone(), node, rest(&site));
         greet(config, address, token.as_deref());
         tokio::spawn(verify(services.clone()));
+        let http = tokio::spawn(server);
+        let local_agent = match &config.local_agent {
+            Some(settings) => {
+                local_agent::start(settings, &services, &site.data, machine.clock.clone(), local, stop.clone()).await?
+            }
+            None => None,
+        };
         Ok(Self {
             address,
             handle,
-            http: tokio::spawn(server),
+            http,
+            local_agent,
             jobs: tokio::spawn(jobs.run(stop.clone())),
             scheduler: tokio::spawn(scheduler.run(stop)),
             stopping,
@@ -101,6 +116,9 @@ impl Server {
     pub async fn stop(self) {
         // Streams first: the HTTP server waits for them otherwise. Nobody may be left to hear it.
         let _ = self.stopping.send(true);
+        if let Some(agent) = self.local_agent {
+            let _ = tokio::time::timeout(Duration::from_secs(STOP_SECONDS), agent).await;
+        }
         let http = async {
             self.handle.stop(true).await;
             let _ = self.http.await;
@@ -223,6 +241,7 @@ struct Front {
     metrics_open: bool,
     origins: Vec<String>,
     make_id: MakeId,
+    line_up: Data<LineUp>,
 }
 
 impl Front {
@@ -239,6 +258,12 @@ impl Front {
             services: services.clone(),
             readiness: Data::new(Readiness::new(Arc::new(services.database.clone()))),
             metrics: Arc::new(Metrics::new()),
+            line_up: Data::new(LineUp {
+                streams: services.streams.clone(),
+                sessions: services.sessions.clone(),
+                entropy: machine.entropy.clone(),
+                stopping: Stopping(stop.clone()),
+            }),
             stopping: Stopping(stop),
             transport: if encrypted { CookieTransport::Encrypted } else { CookieTransport::Any },
             behind_proxy: config.behind_proxy,
@@ -264,6 +289,11 @@ impl Front {
         config
             .app_data(Data::from(services.audit.clone()))
             .app_data(Data::from(services.fleet.clone()))
+            .app_data(Data::from(services.agents.clone()))
+            .app_data(Data::from(services.enrollments.clone()))
+            .app_data(Data::from(services.bells.clone()))
+            .app_data(Data::from(services.streams.clone()))
+            .app_data(self.line_up.clone())
             .app_data(Data::from(services.pools.clone()))
             .app_data(Data::from(services.tasks.clone()))
             .app_data(Data::from(services.users.clone()))
@@ -278,7 +308,19 @@ impl Front {
     }
 }
 
-fn http(config: &Config, listener: TcpListener, front: Front) -> Result<actix_web::dev::Server, StartError> {
+/// Where the agent of this machine asks, if it cannot where everybody does: it has no certificate to check the server's
+/// against, and needs none on the way through this machine.
+fn inside(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let apart = config.tls.is_some() || !config.listen.ip().to_canonical().is_loopback();
+    Ok((config.local_agent.is_some() && apart).then(|| TcpListener::bind("127.0.0.1:0")).transpose()?)
+}
+
+fn http(
+    config: &Config,
+    listener: TcpListener,
+    inside: Option<TcpListener>,
+    front: Front,
+) -> Result<actix_web::dev::Server, StartError> {
     let server = HttpServer::new(move || {
         App::new()
             .configure(|config| front.configure(config))
@@ -292,6 +334,10 @@ fn http(config: &Config, listener: TcpListener, front: Front) -> Result<actix_we
     .workers(config.workers)
     .shutdown_timeout(STOP_SECONDS)
     .disable_signals();
+    let server = match inside {
+        Some(inside) => server.listen_auto_h2c(inside)?,
+        None => server,
+    };
     let server = match &config.tls {
         Some(files) => server.listen_rustls_0_23(listener, tls::server_config(&files.cert, &files.key)?)?,
         None => server.listen_auto_h2c(listener)?,

@@ -1,6 +1,11 @@
 //! Servers over HTTP.
 
+mod agents;
+mod bells;
 mod dto;
+mod enrollments;
+mod operations;
+mod wire;
 
 use crate::{
     ApiError,
@@ -9,6 +14,10 @@ use crate::{
     rooms::{Actor, delivery, once_of},
 };
 use actix_web::web::Data;
+pub(super) use agents::handmade;
+pub use bells::Bells;
+pub use bells::Streams;
+pub(crate) use bells::{Cause, Sent};
 use domain::{fleet::ServerService, ids::ServerId};
 use dto::{ServerCreate, ServerListQuery, ServerPatchBody, ServerView};
 use paperclip::actix::{
@@ -18,6 +27,9 @@ use paperclip::actix::{
 
 /// This room's routes.
 pub fn routes(config: &mut ServiceConfig<'_>) {
+    agents::routes(config);
+    enrollments::routes(config);
+    operations::routes(config);
     config
         .service(web::resource("/servers").route(web::get().to(server_list)).route(web::post().to(server_create)))
         .service(

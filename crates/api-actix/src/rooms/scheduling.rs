@@ -6,31 +6,40 @@ mod create;
 mod dto;
 mod ledger;
 mod limits;
+mod logs;
 mod plan;
 mod schemas;
 mod words;
 
 use crate::{
     ApiError,
-    extract::{Body, Id, IfMatch, Once, OptionalBody, Query},
-    reply::{Created, Listed, NoContent, Reply, Versioned},
-    rooms::{Actor, delivery, once_of},
+    extract::{Body, Id, IfMatch, Once, OptionalBody, PreferWait, Query},
+    reply::{Created, Listed, NoContent, Reply, Settled, Versioned},
+    rooms::{Actor, delivery, once_of, system::Changes},
 };
 use actix_web::web::Data;
 use body::TaskBody;
 use create::TaskCreate;
 use domain::{
+    audit::Head,
     change::Done,
+    fleet::AgentService,
     ids::TaskId,
-    scheduling::{Task, TaskService},
+    scheduling::{Task, TaskService, reason},
 };
-use dto::{AttemptView, TaskCompleteQuery, TaskListQuery, TaskView};
+use dto::{AttemptView, TaskCompleteQuery, TaskListQuery, TaskView, UnderwayView};
 use ledger::{LedgerMended, LedgerView};
+pub use logs::LineUp;
 use paperclip::actix::{
     api_v2_operation,
     web::{self, ServiceConfig},
 };
 use plan::{DryRunView, TaskDispatchBody};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often to look for what other processes did.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// This room's routes.
 pub fn routes(config: &mut ServiceConfig<'_>) {
@@ -39,6 +48,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(web::resource("/tasks/dry-run").route(web::post().to(task_dry_run)))
         .service(web::resource("/tasks/{id}").route(web::get().to(task_get)).route(web::delete().to(task_delete)))
         .service(web::resource("/tasks/{id}/attempts").route(web::get().to(task_attempt_list)))
+        .service(web::resource("/tasks/{id}/logs").route(web::get().to(logs::task_logs)))
         .service(web::resource("/tasks/{id}/dry-run").route(web::post().to(task_plan)))
         .service(web::resource("/tasks/{id}/dispatch").route(web::post().to(task_dispatch)))
         .service(web::resource("/tasks/{id}/start").route(web::post().to(task_start)))
@@ -194,17 +204,55 @@ async fn task_complete(
 
 /// Cancel a task
 ///
-/// Ends it wherever it is, and gives back what it holds.
+/// Ends it wherever it is, and gives back what it holds. What an agent runs is ended by the agent: until it has said so,
+/// the task has the reason `cancelling`, and keeps its room; that is answered with 202.
 #[api_v2_operation(tags("scheduling"), operation_id = "task_cancel")]
 async fn task_cancel(
     actor: Actor,
     tasks: Data<TaskService>,
+    agents: Data<AgentService>,
+    changes: Data<Changes>,
     id: Id<TaskId>,
     once: Once,
-) -> Result<Versioned<TaskView>, ApiError> {
+    prefer: PreferWait,
+) -> Result<Settled<TaskView, UnderwayView>, ApiError> {
     let once = once_of(&actor, once);
-    let done = tasks.task_cancel(&actor, id.0, once).await?;
-    Ok(changed(&done))
+    // What happens after this moment wakes whoever waits.
+    let changes = changes.0.clone();
+    let mut done = tasks.task_cancel(&actor, id.0, once).await?;
+    if is_underway(&done.value) && !prefer.0.is_zero() {
+        let ended = tokio::time::timeout(prefer.0, ended(&actor, &tasks, id.0, changes)).await;
+        if let Ok(task) = ended {
+            done.value = task?;
+        }
+    }
+    if !is_underway(&done.value) {
+        return Ok(Settled::Done(changed(&done)));
+    }
+    let operation = agents.operation_of(id.0, done.value.attempt).await?;
+    Ok(Settled::Underway(UnderwayView::new(&done.value, operation.as_ref())))
+}
+
+fn is_underway(task: &Task) -> bool {
+    task.status.is_live() && task.reason.as_deref() == Some(reason::CANCELLING)
+}
+
+/// The task once nothing is under way for it any more.
+async fn ended(
+    actor: &Actor,
+    tasks: &TaskService,
+    id: TaskId,
+    mut changes: watch::Receiver<Head>,
+) -> Result<Task, ApiError> {
+    loop {
+        changes.borrow_and_update();
+        let task = tasks.task_get(actor, id).await?.task;
+        // Another process of this database may be the one that hears of the end.
+        if !is_underway(&task) || tokio::time::timeout(LOOK_AGAIN, changes.changed()).await.is_ok_and(|it| it.is_err())
+        {
+            return Ok(task);
+        }
+    }
 }
 
 /// Run a task again

@@ -55,7 +55,7 @@ pub(super) fn goes_on(place: &Head, rows: &[AuditRow]) -> bool {
 
 fn room_of(noun: &str) -> Option<Room> {
     match noun {
-        "server" => Some(Room::Fleet),
+        "server" | "enrollment" | "agent" | "operation" => Some(Room::Fleet),
         "pool" => Some(Room::Pools),
         "task" | "ledger" => Some(Room::Scheduling),
         "user" | "token" | "session" => Some(Room::Identity),

@@ -22,8 +22,9 @@ pub trait Servers: Send + Sync {
     /// `pool_id` if there is no such pool.
     async fn create(&self, server: NewServer, change: Change) -> Result<Done<Server>>;
 
-    /// Servers that match, as they are now: MUST show what was committed before the call, by whomever. Pages MUST neither
-    /// repeat nor skip rows when others are inserted meanwhile.
+    /// Servers that match, as they are now: MUST show what was committed before the call, by whomever; only when an agent
+    /// of another process was last heard of may show later. Pages MUST neither repeat nor skip rows when others are
+    /// inserted meanwhile.
     async fn list(&self, filter: ServerFilter, sort: ServerSort, page: PageRequest) -> Result<Page<Arc<RosterEntry>>>;
 
     /// MUST fail with [`crate::Error::NotFound`] if there is none.

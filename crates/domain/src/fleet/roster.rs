@@ -94,18 +94,31 @@ impl Follower for Roster {
                     servers.remove(id);
                 }
                 Fact::ServerReserved(id, reserved) => {
-                    if let Some(entry) = servers.get_mut(id) {
-                        let server = Server { reserved: *reserved, ..Server::clone(entry) };
-                        *entry = Arc::new(RosterEntry::new(Arc::new(server)));
-                    }
+                    change(&mut servers, *id, |server| server.reserved = *reserved);
                 }
-                Fact::Pool(_) | Fact::PoolGone(_) | Fact::PoolReserved(..) | Fact::Task(_) | Fact::TaskGone(_) => {}
+                Fact::ServerSeen(id, at) => {
+                    change(&mut servers, *id, |server| server.inventory.last_seen_at = Some(*at));
+                }
+                Fact::Pool(_)
+                | Fact::PoolGone(_)
+                | Fact::PoolReserved(..)
+                | Fact::Task(_)
+                | Fact::TaskGone(_)
+                | Fact::Operation(_) => {}
             }
         }
     }
 }
 
 type Servers = BTreeMap<ServerId, Arc<RosterEntry>>;
+
+fn change(servers: &mut Servers, id: ServerId, change: impl FnOnce(&mut Server)) {
+    if let Some(entry) = servers.get_mut(&id) {
+        let mut server = Server::clone(entry);
+        change(&mut server);
+        *entry = Arc::new(RosterEntry::new(Arc::new(server)));
+    }
+}
 
 /// In the order of ids nothing needs to be sorted, and without a filter nothing but the page looked at.
 fn by_id(

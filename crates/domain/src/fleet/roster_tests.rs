@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    fleet::{Architecture, NewServer, ServerStatus},
+    fleet::{Architecture, Inventory, NewServer, ServerStatus},
     ids::PoolId,
     testing::{START, name},
     text::Tags,
@@ -72,6 +72,17 @@ fn facts_are_taken_in() {
     let found = roster.list(&ServerFilter::default(), ServerSort::NEWEST_FIRST, &page(100, None)).unwrap();
     assert_eq!(ids(&found), [4, 3, 2]);
     assert_eq!(found.items[2].name.as_str(), "other");
+}
+
+#[test]
+fn when_an_agent_was_heard_of_shows_and_changes_nothing_else() {
+    let roster = roster(1..=2);
+    let at = server(1).created_at + chrono::TimeDelta::minutes(1);
+    roster.follow(&[Fact::ServerSeen(ServerId(1), at), Fact::ServerSeen(ServerId(9), at)]);
+    let found = roster.list(&ServerFilter::default(), ServerSort::NEWEST_FIRST, &page(100, None)).unwrap();
+    assert_eq!(ids(&found), [2, 1]);
+    let seen = Server { inventory: Inventory { last_seen_at: Some(at), ..server(1).inventory }, ..server(1) };
+    assert_eq!((&**found.items[1], &**found.items[0]), (&seen, &server(2)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    ids::{SessionId, TokenId, UserId},
+    ids::{ServerId, SessionId, TokenId, UserId},
 };
 
 /// Who somebody is.
@@ -23,6 +23,13 @@ pub enum Principal {
     Token {
         /// The token.
         id: TokenId,
+        /// Its name.
+        name: String,
+    },
+    /// The agent of a server.
+    Agent {
+        /// The server.
+        server: ServerId,
         /// Its name.
         name: String,
     },
@@ -64,6 +71,7 @@ impl Actor {
         match &self.principal {
             Principal::User { name, .. } => format!("user:{name}"),
             Principal::Token { name, .. } => format!("token:{name}"),
+            Principal::Agent { name, .. } => format!("agent:{name}"),
             Principal::System(job) => format!("system:{job}"),
         }
     }
@@ -91,7 +99,7 @@ impl Actor {
 
 fn room(access: Access) -> Option<Room> {
     match access {
-        Access::Public | Access::Known => None,
+        Access::Public | Access::Known | Access::Agent => None,
         Access::Read(room) | Access::Change(room) | Access::Manage(room) => Some(room),
     }
 }
@@ -101,6 +109,7 @@ fn needed(access: Access) -> &'static str {
         Access::Public | Access::Known | Access::Read(_) => "viewer",
         Access::Change(_) => "operator or admin",
         Access::Manage(_) => "admin",
+        Access::Agent => "agent, which comes with the token that a server's agent got when it joined",
     }
 }
 
@@ -124,7 +133,11 @@ mod tests {
         check(Role::Viewer, &[AuthMe, ServerList, AuditLogList], &[ServerCreate, UserCreate]);
         check(Role::Approver, &[AuthMe, ServerList, AuditLogList], &[ServerCreate, UserCreate]);
         check(Role::Operator, &[AuthMe, ServerList, ServerCreate], &[UserCreate]);
-        check(Role::Admin, Operation::ALL, &[]);
+        let (agents, people): (Vec<_>, Vec<_>) =
+            Operation::ALL.iter().partition(|operation| operation.access() == Access::Agent);
+        check(Role::Admin, &people, &agents);
+        let theirs: Vec<_> = people.iter().copied().filter(|operation| operation.access() != Access::Public).collect();
+        check(Role::Agent, &agents, &theirs);
     }
 
     #[test]

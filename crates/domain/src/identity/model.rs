@@ -4,7 +4,7 @@ use crate::{
     clock::Timestamp,
     digest::{hex, sha256_hex},
     entropy::Entropy,
-    ids::{SessionId, TokenId, UserId},
+    ids::{ServerId, SessionId, TokenId, UserId},
     text::Name,
 };
 use serde::{Deserialize, Serialize};
@@ -22,10 +22,12 @@ pub enum Role {
     Approver,
     /// Reads, changes, and manages users and tokens.
     Admin,
+    /// Speaks for one server. Nobody can be given it: it comes with an agent's own token.
+    Agent,
 }
 
 impl Role {
-    /// Every role.
+    /// Every role that can be given to somebody.
     pub const ALL: [Self; 4] = [Self::Viewer, Self::Operator, Self::Approver, Self::Admin];
 
     /// The role's name.
@@ -36,6 +38,7 @@ impl Role {
             Self::Operator => "operator",
             Self::Approver => "approver",
             Self::Admin => "admin",
+            Self::Agent => "agent",
         }
     }
 
@@ -49,7 +52,9 @@ impl Role {
     #[must_use]
     pub fn allows(self, access: Access) -> bool {
         match access {
-            Access::Public | Access::Known | Access::Read(_) => true,
+            Access::Public => true,
+            Access::Agent => self == Self::Agent,
+            Access::Known | Access::Read(_) => self != Self::Agent,
             Access::Change(_) => matches!(self, Self::Operator | Self::Admin),
             Access::Manage(_) => self == Self::Admin,
         }
@@ -269,4 +274,11 @@ pub enum Credential {
     Token(Token),
     /// A console session and its user.
     Session(Session, User),
+    /// The agent of a server.
+    Agent {
+        /// The server.
+        server: ServerId,
+        /// Its name.
+        name: String,
+    },
 }

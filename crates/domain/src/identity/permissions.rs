@@ -48,6 +48,8 @@ pub enum Access {
     Change(Room),
     /// To manage users and tokens.
     Manage(Room),
+    /// To be the agent of a server.
+    Agent,
 }
 
 macro_rules! operations {
@@ -140,6 +142,36 @@ operations! {
     ServerCordon = "server_cordon", "server.cordon", Access::Change(Room::Fleet);
     /// Put a server back into scheduling.
     ServerUncordon = "server_uncordon", "server.uncordon", Access::Change(Room::Fleet);
+    /// Make a join token.
+    EnrollmentCreate = "enrollment_create", "enrollment.create", Access::Manage(Room::Fleet);
+    /// List join tokens.
+    EnrollmentList = "enrollment_list", "enrollment.list", Access::Read(Room::Fleet);
+    /// Look at a join token.
+    EnrollmentGet = "enrollment_get", "enrollment.get", Access::Read(Room::Fleet);
+    /// Revoke a join token.
+    EnrollmentDelete = "enrollment_delete", "enrollment.delete", Access::Manage(Room::Fleet);
+    /// List what agents were told to do.
+    OperationList = "operation_list", "operation.list", Access::Read(Room::Fleet);
+    /// Look at what an agent was told to do.
+    OperationGet = "operation_get", "operation.get", Access::Read(Room::Fleet);
+    /// List what the agent of a server was told to do.
+    ServerOperationList = "server_operation_list", "server.list_operations", Access::Read(Room::Fleet);
+    /// Become the agent of a server.
+    AgentEnroll = "agent_enroll", "agent.enroll", Access::Public;
+    /// Say that an agent has started.
+    AgentSession = "agent_session", "agent.session", Access::Agent;
+    /// Ask what is to be done.
+    AgentPoll = "agent_poll", "agent.poll", Access::Agent;
+    /// Say what the machine is.
+    AgentInventory = "agent_inventory", "agent.inventory", Access::Agent;
+    /// Say that something runs.
+    AgentStarted = "agent_started", "agent.started", Access::Agent;
+    /// Say what something is at.
+    AgentProgress = "agent_progress", "agent.progress", Access::Agent;
+    /// Say how something ended.
+    AgentResult = "agent_result", "agent.result", Access::Agent;
+    /// Send what was asked for.
+    AgentStream = "agent_stream", "agent.stream", Access::Agent;
     /// Make a pool.
     PoolCreate = "pool_create", "pool.create", Access::Change(Room::Pools);
     /// List pools.
@@ -162,6 +194,8 @@ operations! {
     TaskPlan = "task_plan", "task.plan", Access::Read(Room::Scheduling);
     /// List the attempts of a task.
     TaskAttemptList = "task_attempt_list", "task.list_attempts", Access::Read(Room::Scheduling);
+    /// Read the output of a task.
+    TaskLogs = "task_logs", "task.logs", Access::Read(Room::Scheduling);
     /// Place a task now.
     TaskDispatch = "task_dispatch", "task.dispatch", Access::Change(Room::Scheduling);
     /// Say that a task runs.

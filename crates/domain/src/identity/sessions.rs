@@ -1,6 +1,6 @@
 use super::{
     actor::{Actor, Principal},
-    model::{Credential, NewSession, Scopes, Secret, Session, Token, User},
+    model::{Credential, NewSession, Role, Scopes, Secret, Session, Token, User},
     permissions::Operation,
     ports::{PasswordHasher, Sessions, Tokens, Users},
     throttle::{FREE_PER_NAME, FREE_PER_SOURCE, LoginThrottle},
@@ -234,6 +234,13 @@ impl SessionService {
         match self.sessions.find_credential(digest).await? {
             Some(Credential::Token(token)) => self.bearer(token, now, request_id),
             Some(Credential::Session(session, user)) => signed_in(&session, &user, now, request_id),
+            Some(Credential::Agent { server, name }) => Ok(Actor {
+                principal: Principal::Agent { server, name },
+                on_behalf_of: None,
+                role: Role::Agent,
+                scopes: Scopes::all(),
+                request_id,
+            }),
             None => {
                 let reason = "the token is not known; create one, or sign in again".to_owned();
                 Err(Error::Unauthenticated { reason }.into())

@@ -150,6 +150,7 @@ impl Inner {
                 Fact::ServerReserved(id, reserved) => self.engine.server_reserved(*id, *reserved),
                 Fact::PoolReserved(id, reserved) => self.engine.pool_reserved(*id, *reserved),
                 Fact::Task(task) => self.task(task),
+                Fact::ServerSeen(..) | Fact::Operation(_) => {}
                 Fact::TaskGone(id) => {
                     self.pending.remove(id);
                     self.engine.task_gone(*id);

@@ -25,6 +25,7 @@ fn desk(servers: &[Server], tasks: &[Task]) -> Desk {
 
 fn state(servers: &[Server], tasks: &[Task]) -> State {
     State {
+        operations: Vec::new(),
         servers: servers.iter().cloned().map(Arc::new).collect(),
         pools: Vec::new(),
         pending: tasks.iter().cloned().map(Arc::new).collect(),

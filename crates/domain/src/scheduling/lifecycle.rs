@@ -1,6 +1,8 @@
 use super::{
     model::{Attempt, AttemptStatus, Task, TaskStatus},
+    ports::AttemptStep,
     reason,
+    reports::began_at,
     spec::TaskDriver,
 };
 use crate::{Error, Result, clock::Timestamp, ids::ServerId};
@@ -106,7 +108,7 @@ impl Task {
         })
     }
 
-    fn moved(&self, status: TaskStatus, now: Timestamp) -> Self {
+    pub(super) fn moved(&self, status: TaskStatus, now: Timestamp) -> Self {
         Self {
             status,
             reason: None,
@@ -117,15 +119,15 @@ impl Task {
         }
     }
 
-    fn waiting(&self, now: Timestamp) -> Self {
+    pub(super) fn waiting(&self, now: Timestamp) -> Self {
         Self { scheduled_at: None, started_at: None, finished_at: None, ..self.moved(TaskStatus::Pending, now) }
     }
 
-    fn only_from(&self, allowed: &[TaskStatus], rule: &str) -> Result<()> {
+    pub(super) fn only_from(&self, allowed: &[TaskStatus], rule: &str) -> Result<()> {
         if allowed.contains(&self.status) { Ok(()) } else { Err(self.illegal(rule)) }
     }
 
-    fn illegal(&self, rule: &str) -> Error {
+    pub(super) fn illegal(&self, rule: &str) -> Error {
         Error::conflict(reason::ILLEGAL_TRANSITION, format!("task {} is {}; {rule}", self.id, self.status))
     }
 
@@ -167,16 +169,32 @@ impl Attempt {
         })
     }
 
-    /// This attempt, running.
+    /// This attempt after a step; what has ended has ended, with what it held given back.
     #[must_use]
-    pub fn started(&self, now: Timestamp) -> Self {
-        Self { status: AttemptStatus::Running, started_at: Some(now), ..self.clone() }
-    }
-
-    /// This attempt, ended, with what it held given back.
-    #[must_use]
-    pub fn ended(&self, status: AttemptStatus, reason: Option<&str>, now: Timestamp) -> Self {
-        Self { status, reason: reason.map(str::to_owned), finished_at: Some(now), held: false, ..self.clone() }
+    pub fn stepped(&self, step: &AttemptStep, now: Timestamp) -> Self {
+        if !self.held {
+            return self.clone();
+        }
+        match step {
+            AttemptStep::Keep | AttemptStep::AskEnd => self.clone(),
+            AttemptStep::Start => {
+                Self { status: AttemptStatus::Running, started_at: self.started_at.or(Some(now)), ..self.clone() }
+            }
+            AttemptStep::Lose => Self { status: AttemptStatus::Unknown, ..self.clone() },
+            AttemptStep::Find => Self { status: AttemptStatus::Scheduled, ..self.clone() },
+            AttemptStep::End(end) => Self {
+                status: end.status,
+                started_at: self
+                    .started_at
+                    .or_else(|| end.told.as_ref().and_then(|told| began_at(told, self.created_at, now))),
+                reason: end.reason.clone(),
+                exit_code: end.exit_code,
+                signal: end.signal,
+                finished_at: Some(now),
+                held: false,
+                ..self.clone()
+            },
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     scheduling::{
-        TaskSpec,
+        AttemptEnd, TaskSpec,
         fixtures::{cores, spec, task},
     },
     testing::START,
@@ -142,7 +142,11 @@ fn an_attempt_holds_its_demand_until_it_ends() {
     let placed = task(7, spec(cores(2))).placed(ServerId(3), now()).unwrap();
     let opened = Attempt::opened(&placed, now()).unwrap();
     assert_eq!((opened.number, opened.server_id, opened.demand), (1, ServerId(3), cores(2)));
-    let ended = opened.started(now()).ended(AttemptStatus::Cancelled, Some("cancelled"), now());
+    let end = AttemptStep::End(AttemptEnd::by_hand(AttemptStatus::Cancelled, Some("cancelled")));
+    let lost = opened.stepped(&AttemptStep::Start, now()).stepped(&AttemptStep::Lose, now());
+    assert!(lost.held && lost.status == AttemptStatus::Unknown);
+    let ended = lost.stepped(&AttemptStep::AskEnd, now()).stepped(&end, now());
+    assert_eq!(ended.stepped(&AttemptStep::Start, now()), ended, "what has ended has ended");
     assert!(opened.held && !ended.held);
     assert_eq!((ended.started_at, ended.finished_at), (Some(now()), Some(now())));
     assert_eq!(ended.reason.as_deref(), Some("cancelled"));

@@ -7,6 +7,7 @@ use crate::{
     audit::AuditEntry,
     change::{Change, Done, Once},
     clock::Timestamp,
+    fleet::protocol::{End, Ending},
     ids::{ServerId, TaskId},
     page::{Page, PageRequest},
 };
@@ -55,13 +56,39 @@ pub enum AttemptStep {
     Keep,
     /// It runs from now on.
     Start,
+    /// Its user asked for its end; the agent that runs it has to bring that about.
+    AskEnd,
+    /// Contact with its agent is lost.
+    Lose,
+    /// Its agent is back, and may still begin it.
+    Find,
     /// It ended, and what it held is given back.
-    End {
-        /// How.
-        status: AttemptStatus,
-        /// Why, as a code of [`super::reason`].
-        reason: Option<&'static str>,
-    },
+    End(AttemptEnd),
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptEnd {
+    /// How.
+    pub status: AttemptStatus,
+    /// Why, as a code of [`super::reason`].
+    pub reason: Option<String>,
+    /// What its program ended with.
+    pub exit_code: Option<i64>,
+    /// The signal that ended its program.
+    pub signal: Option<i64>,
+    /// What its agent calls it; `None` if no agent was asked.
+    pub ending: Option<Ending>,
+    /// Everything that its agent said.
+    pub told: Option<End>,
+}
+
+impl AttemptEnd {
+    /// An end that no agent told.
+    #[must_use]
+    pub fn by_hand(status: AttemptStatus, reason: Option<&str>) -> Self {
+        Self { status, reason: reason.map(str::to_owned), exit_code: None, signal: None, ending: None, told: None }
+    }
 }
 
 /// The tasks in the database, their attempts, and what these hold on servers and in pools.
@@ -91,13 +118,18 @@ pub trait Tasks: Send + Sync {
     /// server takes work and has the room free, and its pool takes work and has it left in its quota. The answers are in
     /// the order of the placements; what MUST NOT be written is told as moved, and takes nothing else with it.
     ///
-    /// MUST NOT take twice for one attempt.
+    /// MUST NOT take twice for one attempt. Where an agent runs the attempt, its operation is stored with it
+    /// ([`crate::fleet::operations::Operation::to_run`]).
     async fn place(&self, placements: Vec<Placement>) -> Result<Vec<Placed>>;
 
     /// The same for one, under an idempotency key. MUST fail with [`crate::Error::Stale`] if it moved.
     async fn place_one(&self, placement: Placement, once: Option<Once>) -> Result<Done<Task>>;
 
-    /// Writes `task`, whose revision is one above that of the row it replaces, and what that does to its newest attempt.
+    /// Tasks that hold something on a server.
+    async fn held_on(&self, server: ServerId) -> Result<Vec<Task>>;
+
+    /// Writes `task`, whose revision is one above that of the row it replaces, what that does to its newest attempt, and
+    /// to the operation by which an agent runs that.
     ///
     /// MUST fail with [`crate::Error::Stale`] if the row is at another revision, and with [`crate::Error::NotFound`] if
     /// it is gone. MUST give back what an attempt holds when it ends, and only once.

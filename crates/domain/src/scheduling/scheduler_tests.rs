@@ -26,7 +26,7 @@ fn desk(capacity: i64, tasks: &[Task]) -> Arc<Desk> {
 fn state(capacity: i64, reserved: i64, tasks: &[Task]) -> State {
     let server = Server { reserved: cores(reserved), ..server(SERVER.0, cores(capacity)) };
     let pending = tasks.iter().cloned().map(Arc::new).collect();
-    State { servers: vec![Arc::new(server)], pools: Vec::new(), pending }
+    State { servers: vec![Arc::new(server)], pools: Vec::new(), pending, operations: Vec::new() }
 }
 
 fn pending(count: i64) -> Vec<Task> {

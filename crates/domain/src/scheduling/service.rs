@@ -6,7 +6,7 @@ use super::{
     model::{Attempt, AttemptStatus, NewTask, Task, TaskFilter, TaskStatus},
     placement::Plan,
     plan_token::{plan_stale, token_of},
-    ports::{AttemptStep, Placement, Tasks},
+    ports::{AttemptEnd, AttemptStep, Placement, Tasks},
     reason,
     spec::TaskSpec,
 };
@@ -193,6 +193,28 @@ impl TaskService {
         Ok(TaskDetails { task, pending_reasons })
     }
 
+    /// Where the output of an attempt is, and which attempt that is: the newest, if none is named.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such task or attempt; `no_output` if nothing was kept of it.
+    pub async fn task_output(&self, actor: &Actor, id: TaskId, attempt: Option<u32>) -> Result<(ServerId, u32)> {
+        actor.authorize(Operation::TaskLogs)?;
+        let task = self.ports.tasks.get(id).await?;
+        if task.spec.driver.needs().is_none() {
+            let reason = format!("task {id} has the driver none: its user runs it, and its output is not kept here");
+            return Err(Error::conflict("no_output", reason));
+        }
+        if task.attempt == 0 {
+            let reason = format!("task {id} has not been placed yet, so there is no output");
+            return Err(Error::conflict("no_output", reason));
+        }
+        let number = attempt.unwrap_or(task.attempt);
+        let attempts = self.ports.tasks.attempts(id).await?;
+        let found = attempts.into_iter().find(|attempt| attempt.number == number);
+        let found = found.ok_or_else(|| Error::not_found("attempt of this task with the number", number))?;
+        Ok((found.server_id, number))
+    }
+
     /// The attempts of a task, newest first.
     ///
     /// # Errors
@@ -306,24 +328,31 @@ impl TaskService {
     ) -> Result<Done<Task>> {
         let step = |task: &Task, now| {
             let end = match success {
-                Success::Yes => AttemptStep::End { status: AttemptStatus::Completed, reason: None },
-                Success::No => AttemptStep::End { status: AttemptStatus::Failed, reason: Some(reason::ATTEMPT_FAILED) },
+                Success::Yes => AttemptEnd::by_hand(AttemptStatus::Completed, None),
+                Success::No => AttemptEnd::by_hand(AttemptStatus::Failed, Some(reason::ATTEMPT_FAILED)),
             };
-            Ok((task.completed(success, now)?, end))
+            Ok((task.completed(success, now)?, AttemptStep::End(end)))
         };
         self.change(actor, Operation::TaskComplete, id, once, step).await
     }
 
-    /// Ends a task, wherever it is.
+    /// Ends a task, wherever it is. What an agent runs goes on, marked as `cancelling`, until its agent says that it has
+    /// ended: what it holds is not given to others before.
     ///
     /// # Errors
     /// `illegal_transition` if it has come to its end.
     pub async fn task_cancel(&self, actor: &Actor, id: TaskId, once: Option<Once>) -> Result<Done<Task>> {
         let step = |task: &Task, now| {
-            let end = AttemptStep::End { status: AttemptStatus::Cancelled, reason: Some(reason::CANCELLED) };
-            // The newest attempt of a pending task has come to its own end before.
-            let end = if task.status.holds() { end } else { AttemptStep::Keep };
-            Ok((task.cancelled(now)?, end))
+            let by_agent = task.spec.driver.needs().is_some();
+            Ok(match task.status.holds() {
+                true if by_agent => (task.cancelling(now)?, AttemptStep::AskEnd),
+                true => {
+                    let end = AttemptEnd::by_hand(AttemptStatus::Cancelled, Some(reason::CANCELLED));
+                    (task.cancelled(now)?, AttemptStep::End(end))
+                }
+                // The newest attempt of a pending task has come to its own end before.
+                false => (task.cancelled(now)?, AttemptStep::Keep),
+            })
         };
         self.change(actor, Operation::TaskCancel, id, once, step).await
     }

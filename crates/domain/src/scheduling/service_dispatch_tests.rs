@@ -204,6 +204,9 @@ impl Tasks for Slow {
         self.go_on.notified().await;
         Err(Error::not_found("task", ID))
     }
+    async fn held_on(&self, _: ServerId) -> Result<Vec<Task>> {
+        unreachable!()
+    }
     async fn update(&self, _: Task, _: AttemptStep, _: Change) -> Result<Done<Task>> {
         unreachable!()
     }

@@ -24,7 +24,12 @@ const SERVER: ServerId = ServerId(1);
 fn desk(capacity: i64, tasks: &[Task]) -> Arc<Desk> {
     let desk = Desk::new(Engine::default(), Box::new(|| {}));
     let pending = tasks.iter().cloned().map(Arc::new).collect();
-    desk.reset(&State { servers: vec![Arc::new(server(SERVER.0, cores(capacity)))], pools: Vec::new(), pending });
+    desk.reset(&State {
+        servers: vec![Arc::new(server(SERVER.0, cores(capacity)))],
+        pools: Vec::new(),
+        pending,
+        operations: Vec::new(),
+    });
     Arc::new(desk)
 }
 
@@ -207,7 +212,7 @@ async fn check_step(status: TaskStatus, what: Act, expected: Option<AttemptStep>
 #[tokio::test]
 async fn each_change_says_what_becomes_of_the_attempt_or_writes_nothing() {
     use TaskStatus::{Cancelled, Completed, Failed, Pending, Running, Scheduled, Unknown};
-    let ends = |status, reason| Some(AttemptStep::End { status, reason });
+    let ends = |status, reason| Some(AttemptStep::End(AttemptEnd::by_hand(status, reason)));
     let (start, keep) = (Some(AttemptStep::Start), Some(AttemptStep::Keep));
     let succeed = ends(AttemptStatus::Completed, None);
     let fail = ends(AttemptStatus::Failed, Some("attempt_failed"));

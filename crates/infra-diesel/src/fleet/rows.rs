@@ -88,6 +88,32 @@ impl TryFrom<Row> for Server {
     }
 }
 
+/// What an agent reports of its machine besides what that has, as columns; inserted and updated alike.
+#[derive(Insertable, AsChangeset)]
+#[diesel(table_name = servers)]
+#[diesel(treat_none_as_null = true, treat_none_as_default_value = false)]
+pub(super) struct InventoryColumns {
+    emulated_architectures: String,
+    drivers: String,
+    os: Option<String>,
+    kernel: Option<String>,
+    agent_version: Option<String>,
+}
+
+impl TryFrom<&Inventory> for InventoryColumns {
+    type Error = Failure;
+
+    fn try_from(inventory: &Inventory) -> Result<Self, Failure> {
+        Ok(Self {
+            emulated_architectures: to_json(&inventory.emulated_architectures)?,
+            drivers: to_json(&inventory.drivers)?,
+            os: inventory.os.clone(),
+            kernel: inventory.kernel.clone(),
+            agent_version: inventory.agent_version.clone(),
+        })
+    }
+}
+
 /// What an operator decides about a server, as columns; inserted and updated alike.
 #[derive(Insertable, AsChangeset)]
 #[diesel(table_name = servers)]

@@ -1,7 +1,8 @@
 //! Remembers what secrets open, so that a request does not cost a query just to know who asks.
 //!
-//! Every write to users, tokens or sessions by this process empties it before the write is answered; what another
-//! process changes shows when an entry is too old to be believed.
+//! Every write to users, tokens or sessions by this process, and every server that it deletes with its agent, empties it
+//! before the write is answered; what another process changes, or what a server is called now, shows when an entry is too
+//! old to be believed.
 
 use domain::identity::Credential;
 use std::{

@@ -3,7 +3,7 @@ use crate::{
     connection::AnyConnection,
     database::Database,
     failure::Failure,
-    idempotency,
+    fleet, idempotency,
     schema::{sessions, tickets, tokens as token_table, users as user_table},
     values::{from_us, to_us},
 };
@@ -47,6 +47,9 @@ fn find(connection: &mut AnyConnection, digest: &str) -> Result<Option<Credentia
         token_table::table.filter(token_table::secret_digest.eq(digest)).first(connection).optional()?;
     if let Some(token) = token {
         return Ok(Some(Credential::Token(Token::try_from(token)?)));
+    }
+    if let Some((server, name)) = fleet::by_token(connection, digest)? {
+        return Ok(Some(Credential::Agent { server, name }));
     }
     let found: Option<(Row, users::Row)> = sessions::table
         .inner_join(user_table::table)

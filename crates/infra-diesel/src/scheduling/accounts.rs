@@ -30,11 +30,8 @@ pub(super) fn lock(
 
 fn lock_pending(connection: &mut AnyConnection, ids: BTreeSet<TaskId>) -> Result<BTreeMap<TaskId, i64>, Failure> {
     let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
-    let query = tasks::table
-        .filter(tasks::id.eq_any(ids).and(tasks::status.eq(TaskStatus::Pending.as_str())))
-        .order(tasks::id.asc())
-        .select((tasks::id, tasks::revision));
-    let rows: Vec<(i64, i64)> = locked!(connection, query);
+    let pending = tasks::table.filter(tasks::status.eq(TaskStatus::Pending.as_str()));
+    let rows: Vec<(i64, i64)> = locked!(connection, ids, pending.select((tasks::id, tasks::revision)), tasks::id);
     Ok(rows.into_iter().map(|(id, revision)| (TaskId(id), revision)).collect())
 }
 

@@ -2,19 +2,20 @@
 
 use super::{
     accounts,
-    rows::{AttemptRow, TaskState},
+    rows::{AttemptRow, AttemptState, TaskState},
 };
 use crate::{
-    connection::{AnyConnection, each},
+    connection::{AnyConnection, insert_all},
     failure::Failure,
     feed::Trace,
-    fleet, pools,
+    fleet::{self, operations},
+    pools,
     schema::{attempts, tasks},
-    values::to_us,
 };
 use diesel::prelude::*;
 use domain::{
     feed::Fact,
+    fleet::operations::Operation,
     scheduling::{Attempt, AttemptStep, Placed, Placement, Task, ledger::Reserved},
     units::Resources,
 };
@@ -33,46 +34,45 @@ pub(super) fn place(connection: &mut AnyConnection, placements: &[Placement]) ->
     let reserved = accounts.reserved();
     accounts::write(connection, &reserved)?;
     let rows: Vec<AttemptRow> = held.iter().map(|placement| AttemptRow::from(&placement.attempt)).collect();
-    each!(connection, c => diesel::insert_into(attempts::table).values(&rows).execute(c))?;
+    insert_all!(connection, attempts::table, &rows);
     let mut trace = Trace::default();
-    for placement in held {
+    for placement in &held {
         let task = &placement.task;
         diesel::update(tasks::table.find(task.id.0)).set(TaskState::from(task)).execute(connection)?;
         trace.entries.push(placement.entry.clone());
         trace.facts.push(Fact::Task(Arc::new(task.clone())));
     }
     tell(&mut trace, reserved);
+    let order = |placed: &&Placement| Operation::to_run(&placed.task, &placed.attempt, placed.attempt.created_at);
+    let orders = operations::insert_all(connection, held.iter().filter_map(order).collect())?;
+    operations::tell(&mut trace, orders);
     Ok((placed, trace))
 }
 
-/// What a change of `task` does to its newest attempt.
+/// Writes what a step does to the newest attempt of `task`, and to the operation by which an agent runs that.
 pub(super) fn step(connection: &mut AnyConnection, task: &Task, step: &AttemptStep) -> Result<Trace, Failure> {
-    let key = (task.id.0, i64::from(task.attempt));
-    let row = || attempts::table.find(key);
+    let mut trace = Trace::default();
     if matches!(step, AttemptStep::Keep) || task.attempt == 0 {
-        return Ok(Trace::default());
+        return Ok(trace);
     }
+    let now = task.updated_at;
+    let row = || attempts::table.find((task.id.0, i64::from(task.attempt)));
     let found: Option<AttemptRow> = row().first(connection).optional()?;
-    let Some(attempt) = found.map(Attempt::try_from).transpose()? else { return Ok(Trace::default()) };
-    if !attempt.held {
-        // What has ended has ended.
-        return Ok(Trace::default());
-    }
-    let after = match step {
-        AttemptStep::Keep => return Ok(Trace::default()),
-        AttemptStep::Start => attempt.started(task.updated_at),
-        AttemptStep::End { status, reason } => attempt.ended(*status, *reason, task.updated_at),
+    // What has ended has ended.
+    let Some(before) = found.map(Attempt::try_from).transpose()?.filter(|attempt| attempt.held) else {
+        return Ok(trace);
     };
-    diesel::update(row())
-        .set((
-            attempts::held.eq(after.held),
-            attempts::status.eq(after.status.as_str()),
-            attempts::reason.eq(&after.reason),
-            attempts::started_at_us.eq(after.started_at.map(to_us)),
-            attempts::finished_at_us.eq(after.finished_at.map(to_us)),
-        ))
-        .execute(connection)?;
-    if after.held { Ok(Trace::default()) } else { give_back(connection, &attempt) }
+    let after = before.stepped(step, now);
+    if after != before {
+        diesel::update(row()).set(AttemptState::from(&after)).execute(connection)?;
+    }
+    if task.spec.driver.needs().is_some() {
+        operations::tell(&mut trace, operations::step(connection, &before, step, now)?.map(Arc::new));
+    }
+    if !after.held {
+        trace.append(give_back(connection, &before)?);
+    }
+    Ok(trace)
 }
 
 /// A counter that is too low already must not keep a task from ending: the check of the ledger sets it right.

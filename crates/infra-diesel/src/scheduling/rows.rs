@@ -121,6 +121,34 @@ impl From<&Task> for TaskState {
     }
 }
 
+/// What changes while an attempt holds something.
+#[derive(AsChangeset)]
+#[diesel(table_name = attempts)]
+#[diesel(treat_none_as_null = true)]
+pub(super) struct AttemptState {
+    held: bool,
+    status: &'static str,
+    exit_code: Option<i64>,
+    signal: Option<i64>,
+    reason: Option<String>,
+    started_at_us: Option<i64>,
+    finished_at_us: Option<i64>,
+}
+
+impl From<&Attempt> for AttemptState {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            held: attempt.held,
+            status: attempt.status.as_str(),
+            exit_code: attempt.exit_code,
+            signal: attempt.signal,
+            reason: attempt.reason.clone(),
+            started_at_us: optional_us(attempt.started_at),
+            finished_at_us: optional_us(attempt.finished_at),
+        }
+    }
+}
+
 #[derive(Queryable, Insertable)]
 #[diesel(table_name = attempts)]
 #[diesel(treat_none_as_default_value = false)]

@@ -8,7 +8,7 @@ use diesel::{
 };
 
 /// Tables whose ids the database counts up.
-const COUNTED: [&str; 6] = ["pools", "servers", "tasks", "users", "tokens", "sessions"];
+const COUNTED: [&str; 8] = ["pools", "servers", "enrollments", "tasks", "operations", "users", "tokens", "sessions"];
 /// Rows that are inserted by one statement; `SQLite` takes 32,766 parameters.
 const STEP: usize = 500;
 
@@ -113,6 +113,11 @@ tables! {
         drivers: String, os: Option<String>, kernel: Option<String>, agent_version: Option<String>,
         last_seen_at_us: Option<i64>, revision: i64, created_at_us: i64, updated_at_us: i64,
     }
+    enrollments (id) {
+        id: i64, name: String, pool_id: Option<i64>, tags: String, max_uses: i64, uses: i64, expires_at_us: i64,
+        created_by: String, created_at_us: i64, secret_digest: String,
+    }
+    agents (server_id) { server_id: i64, token_digest: String, place: String, enrolled_at_us: i64 }
     tasks (id) {
         id: i64, spec: String, status: String, pool_id: Option<i64>, attempt: i64, server_id: Option<i64>,
         reason: Option<String>, detail: Option<String>, search_text: String, revision: i64, created_at_us: i64,
@@ -122,6 +127,11 @@ tables! {
         task_id: i64, number: i64, server_id: i64, cpu_millis: i64, memory_mib: i64, storage_mib: i64, gpus: i64,
         held: bool, status: String, exit_code: Option<i64>, signal: Option<i64>, reason: Option<String>,
         created_at_us: i64, started_at_us: Option<i64>, finished_at_us: Option<i64>,
+    }
+    operations (id) {
+        id: i64, server_id: i64, kind: String, task_id: Option<i64>, attempt: Option<i64>, state: String,
+        cancel_requested: bool, progress: Option<String>, result: Option<String>, created_at_us: i64,
+        started_at_us: Option<i64>, finished_at_us: Option<i64>,
     }
     users (id) {
         id: i64, name: String, role: String, password_hash: String, disabled: bool, revision: i64,

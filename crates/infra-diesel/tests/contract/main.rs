@@ -3,13 +3,17 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has done its work")]
 
+mod agents;
 mod audit;
 mod concurrency;
+mod copies;
+mod enrollments;
 mod failures;
 mod feed;
 mod idempotency;
 mod leases;
 mod migrations;
+mod operations;
 mod pools;
 mod servers;
 mod sessions;

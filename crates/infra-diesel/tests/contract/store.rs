@@ -7,18 +7,21 @@ use domain::{
     audit::{AuditEntry, AuditFilter, AuditLog, AuditRow, Seal},
     change::{Change, Once},
     clock::Timestamp,
-    fleet::{Architecture, NewServer, Server, ServerFilter, ServerSort, ServerStatus, Servers},
+    fleet::{
+        Architecture, Driver, Enrollment, EnrollmentRequest, Enrollments, Inventory, NewAgent, NewEnrollment,
+        NewServer, Server, ServerFilter, ServerSort, ServerStatus, Servers,
+    },
     identity::{Actor, NewSession, NewToken, NewUser, Role, Scopes, Session, Sessions, Token, Tokens, User, Users},
     ids::{PoolId, ServerId, UserId},
     page::{Page, PageRequest},
     pools::{NewPool, Pool, PoolStrategy, PoolType, Pools, Quotas, Watermarks},
-    scheduling::{Desk, Engine, NewTask, Placement, Task, TaskSpec, Tasks},
+    scheduling::{Desk, Engine, NewTask, Placement, Task, TaskDriver, TaskSpec, Tasks},
     text::{Name, Tags},
     units::Resources,
 };
 use infra_diesel::{
-    Database, DatabaseOptions, DatabaseUrl, DieselAuditLog, DieselPools, DieselServers, DieselSessions, DieselTasks,
-    DieselTokens, DieselUsers, migrate,
+    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselEnrollments, DieselOperations,
+    DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers, migrate,
 };
 use std::{
     fmt::Debug,
@@ -34,6 +37,9 @@ use tempfile::TempDir;
 pub(crate) struct Process {
     pub(crate) database: Database,
     pub(crate) servers: DieselServers,
+    pub(crate) enrollments: DieselEnrollments,
+    pub(crate) agents: DieselAgents,
+    pub(crate) operations: DieselOperations,
     pub(crate) pools: DieselPools,
     pub(crate) tasks: DieselTasks,
     pub(crate) users: DieselUsers,
@@ -62,6 +68,9 @@ impl Process {
         let database = Database::open(url.clone(), seal(), DatabaseOptions::default()).unwrap();
         Self {
             servers: DieselServers::new(database.clone()),
+            enrollments: DieselEnrollments::new(database.clone()),
+            agents: DieselAgents::new(database.clone()),
+            operations: DieselOperations::new(database.clone()),
             pools: DieselPools::new(database.clone()),
             tasks: DieselTasks::new(database.clone()),
             users: DieselUsers::new(database.clone()),
@@ -85,6 +94,24 @@ impl Process {
 
     pub(crate) async fn pool(&self, name: &str) -> Pool {
         self.pools.create(new_pool(name), change("pool.create")).await.unwrap().value
+    }
+
+    /// A join token for 100 servers, good for an hour, whose secret's digest is `join-NAME`.
+    pub(crate) async fn enrollment(&self, name: &str) -> Enrollment {
+        self.enrollments.create(new_enrollment(name), change("enrollment.create")).await.unwrap().value
+    }
+
+    /// A server of a machine that joined with a token of its own, whose agent's token has the digest `agent-NAME`.
+    pub(crate) async fn joined(&self, name: &str) -> Server {
+        let enrollment = self.enrollment(name).await;
+        self.join(&enrollment, name).await.unwrap()
+    }
+
+    /// Has a machine join a minute after the beginning.
+    pub(crate) async fn join(&self, enrollment: &Enrollment, name: &str) -> Result<Server> {
+        let change = entry_at("agent.enroll", 60).into();
+        let joined = self.enrollments.join(enrollment.id, new_server(name), inventory(), new_agent(name), change);
+        joined.await.map(|done| done.value)
     }
 
     /// Posts a task that asks for one core and nothing else.
@@ -287,6 +314,34 @@ pub(crate) fn millis(cpu_millis: i64) -> Resources {
 /// A task that asks for one core and nothing else.
 pub(crate) fn new_task(text: &str) -> NewTask {
     NewTask { spec: TaskSpec::new(name(text), millis(1000)) }
+}
+
+/// A task that an agent runs, that asks for one core and nothing else, and may be tried three times.
+pub(crate) fn agents_task(text: &str) -> NewTask {
+    NewTask { spec: TaskSpec { driver: TaskDriver::Docker, max_attempts: 3, ..new_task(text).spec } }
+}
+
+pub(crate) fn new_enrollment(text: &str) -> NewEnrollment {
+    let request =
+        EnrollmentRequest { name: name(text), pool_id: None, tags: Tags::default(), max_uses: 100, expires_at: None };
+    let (created_by, secret_digest) = ("user:alice".to_owned(), format!("join-{text}"));
+    NewEnrollment { request, expires_at: at(3600), created_by, secret_digest }
+}
+
+pub(crate) fn new_agent(text: &str) -> NewAgent {
+    NewAgent { token_digest: format!("agent-{text}"), place: format!("place-{text}") }
+}
+
+/// What an agent found a minute after the beginning on a machine that can do everything.
+pub(crate) fn inventory() -> Inventory {
+    Inventory {
+        emulated_architectures: vec![Architecture::Arm64],
+        drivers: vec![Driver::Docker, Driver::Exec],
+        os: Some("Debian 12".to_owned()),
+        kernel: Some("6.1".to_owned()),
+        agent_version: Some("0.1.0".to_owned()),
+        last_seen_at: Some(at(60)),
+    }
 }
 
 /// What a scheduler asks for that found this server for a task.

@@ -24,9 +24,9 @@ use domain::{
     page::PageRequest,
     pools::Pools,
     scheduling::{
-        ArchitectureNeed, Attempt, AttemptStatus, AttemptStep, Environment, Mount, NewTask, Placed, PortMapping,
-        Priority, Protocol, RestartPolicy, Success, Task, TaskDriver, TaskFilter, TaskKind, TaskSpec, TaskStatus,
-        Tasks,
+        ArchitectureNeed, Attempt, AttemptEnd, AttemptStatus, AttemptStep, Environment, Mount, NewTask, Placed,
+        PortMapping, Priority, Protocol, RestartPolicy, Success, Task, TaskDriver, TaskFilter, TaskKind, TaskSpec,
+        TaskStatus, Tasks,
     },
     units::Resources,
 };
@@ -89,26 +89,26 @@ async fn placed(store: &Store, text: &str, server: ServerId) -> Task {
     place_again(store, &task, server).await
 }
 
-async fn place_again(store: &Store, task: &Task, server: ServerId) -> Task {
+pub(crate) async fn place_again(store: &Store, task: &Task, server: ServerId) -> Task {
     assert_eq!(store.tasks.place(vec![placement(task, server)]).await.unwrap(), [Placed::Held]);
     store.tasks.get(task.id).await.unwrap()
 }
 
-async fn write(store: &Store, before: &Task, after: Task, step: AttemptStep) -> Task {
+pub(crate) async fn write(store: &Store, before: &Task, after: Task, step: AttemptStep) -> Task {
     let change = moved("task.update", before, &after).into();
     store.tasks.update(after, step, change).await.unwrap().value
 }
 
-async fn newest_attempt(store: &Store, task: TaskId) -> Attempt {
+pub(crate) async fn newest_attempt(store: &Store, task: TaskId) -> Attempt {
     store.tasks.attempts(task).await.unwrap().remove(0)
 }
 
-fn ended(status: AttemptStatus, reason: Option<&'static str>) -> AttemptStep {
-    AttemptStep::End { status, reason }
+fn ended(status: AttemptStatus, reason: Option<&str>) -> AttemptStep {
+    AttemptStep::End(AttemptEnd::by_hand(status, reason))
 }
 
 /// Fails unless so much is reserved on the server, and all counters agree with what attempts hold.
-async fn check_reserved(store: &Store, server: ServerId, expected: Resources) {
+pub(crate) async fn check_reserved(store: &Store, server: ServerId, expected: Resources) {
     assert_eq!(store.servers.get(server).await.unwrap().reserved, expected, "on server {server}");
     assert_eq!(store.tasks.ledger_check().await.unwrap(), []);
 }
@@ -269,13 +269,14 @@ async fn an_update_says_what_becomes_of_the_attempt(store: Store) {
 
     let running = write(&store, &found, found.started(at(70)).unwrap(), AttemptStep::Start).await;
     assert_eq!(store.tasks.get(task.id).await.unwrap(), running);
-    assert_eq!(newest_attempt(&store, task.id).await, opened.started(at(70)));
+    assert_eq!(newest_attempt(&store, task.id).await, opened.stepped(&AttemptStep::Start, at(70)));
     check_reserved(&store, server.id, millis(1000)).await;
 
     let done = running.completed(Success::Yes, at(80)).unwrap();
     let done = write(&store, &running, done, ended(AttemptStatus::Completed, None)).await;
     assert_eq!(store.tasks.get(task.id).await.unwrap(), done);
-    let finished = opened.started(at(70)).ended(AttemptStatus::Completed, None, at(80));
+    let end = ended(AttemptStatus::Completed, None);
+    let finished = opened.stepped(&AttemptStep::Start, at(70)).stepped(&end, at(80));
     assert_eq!(newest_attempt(&store, task.id).await, finished);
     check_reserved(&store, server.id, millis(0)).await;
     let row = store.last_row().await;

@@ -1,5 +1,12 @@
 use chrono::{SubsecRound, Utc};
 use domain::clock::{Clock, Timestamp};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+/// When somebody asked first.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The time of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -9,6 +16,10 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else asks")]
     fn now(&self) -> Timestamp {
         Utc::now().trunc_subsecs(6)
+    }
+
+    fn uptime(&self) -> Duration {
+        START.elapsed()
     }
 }
 

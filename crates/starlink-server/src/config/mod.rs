@@ -29,6 +29,21 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// What the agent of the server's own machine may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAgent {
+    /// Whether it runs processes.
+    pub allow_exec: bool,
+    /// As whom.
+    pub exec_user: Option<String>,
+    /// Whether as root.
+    pub exec_allow_root: bool,
+    /// Directories that tasks may mount.
+    pub allow_mounts: Vec<PathBuf>,
+    /// The socket of the container engine.
+    pub docker_socket: Option<PathBuf>,
+}
+
 /// How the server is to run.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -50,6 +65,10 @@ pub struct Config {
     pub audit_retention_days: u32,
     /// How many seconds a task waits for room before a server is kept free for it.
     pub task_patience_seconds: u32,
+    /// How many seconds an agent may be silent before its server is offline.
+    pub agent_grace_seconds: u32,
+    /// The agent of this machine; `None` if there is to be none.
+    pub local_agent: Option<LocalAgent>,
     /// How log lines are written.
     pub log: LogFormat,
     /// Which are.
@@ -107,6 +126,13 @@ impl Config {
             Setting::AuditKeyFile => path(&self.audit_key_file).into(),
             Setting::AuditRetentionDays => self.audit_retention_days.into(),
             Setting::TaskPatienceSeconds => self.task_patience_seconds.into(),
+            Setting::AgentGraceSeconds => self.agent_grace_seconds.into(),
+            Setting::NoLocalAgent => self.local_agent.is_none().into(),
+            Setting::AllowExec => self.local_agent.as_ref()?.allow_exec.into(),
+            Setting::ExecUser => self.local_agent.as_ref()?.exec_user.clone()?.into(),
+            Setting::ExecAllowRoot => self.local_agent.as_ref()?.exec_allow_root.into(),
+            Setting::AllowMount => self.local_agent.as_ref()?.allow_mounts.iter().map(path).collect::<Vec<_>>().into(),
+            Setting::DockerSocket => path(self.local_agent.as_ref()?.docker_socket.as_ref()?).into(),
             Setting::Log => self.log.as_str().into(),
             Setting::LogLevel => self.log_level.as_str().into(),
             Setting::MetricsOpen => self.metrics_open.into(),
@@ -144,6 +170,8 @@ impl Reader {
         let audit_key_file = self.given(Setting::AuditKeyFile, values::path);
         let audit_retention_days = self.value(Setting::AuditRetentionDays, values::retention_days);
         let task_patience_seconds = self.value(Setting::TaskPatienceSeconds, values::patience_seconds);
+        let agent_grace_seconds = self.value(Setting::AgentGraceSeconds, values::grace_seconds);
+        let local_agent = self.local_agent();
         let log = self.value(Setting::Log, values::LogFormat::parse);
         let log_level = self.value(Setting::LogLevel, values::log_level);
         let metrics_open = self.value(Setting::MetricsOpen, values::switch);
@@ -162,6 +190,8 @@ impl Reader {
             audit_key_file: audit_key_file.unwrap_or_else(|| data_dir.join("audit.key")),
             audit_retention_days: audit_retention_days?,
             task_patience_seconds: task_patience_seconds?,
+            agent_grace_seconds: agent_grace_seconds?,
+            local_agent: local_agent?,
             log: log?,
             log_level: log_level?,
             metrics_open: metrics_open?,
@@ -170,6 +200,25 @@ impl Reader {
             sources: self.given.iter().map(|(setting, given)| (*setting, given.source.clone())).collect(),
             data_dir,
         })
+    }
+
+    /// What the agent of this machine may do; within, `None` if there is to be none.
+    #[expect(clippy::option_option, reason = "the outer one says that something is wrong, as for every setting")]
+    fn local_agent(&mut self) -> Option<Option<LocalAgent>> {
+        let none = self.value(Setting::NoLocalAgent, values::switch);
+        let allow_exec = self.value(Setting::AllowExec, values::switch);
+        let exec_user = self.given(Setting::ExecUser, values::user);
+        let exec_allow_root = self.value(Setting::ExecAllowRoot, values::switch);
+        let allow_mounts = self.list(Setting::AllowMount, values::absolute);
+        let docker_socket = self.given(Setting::DockerSocket, values::absolute);
+        let agent = LocalAgent {
+            allow_exec: allow_exec?,
+            exec_user,
+            exec_allow_root: exec_allow_root?,
+            allow_mounts,
+            docker_socket,
+        };
+        Some((!none?).then_some(agent))
     }
 
     /// The value of a setting that always has one.

@@ -90,6 +90,20 @@ settings! {
         "Days after which audit rows are let go; 0 keeps them for ever";
     TaskPatienceSeconds = "task_patience_seconds", Kind::Number, "SECONDS", Fallback::Value("600"),
         "Seconds that a task waits for room before a server is kept free for it";
+    AgentGraceSeconds = "agent_grace_seconds", Kind::Number, "SECONDS", Fallback::Value("60"),
+        "Seconds without a word from an agent after which its server is offline";
+    NoLocalAgent = "no_local_agent", Kind::Switch, "BOOL", Fallback::Value("false"),
+        "Whether the machine that the server runs on is left alone; otherwise it joins the fleet";
+    AllowExec = "allow_exec", Kind::Switch, "BOOL", Fallback::Value("false"),
+        "Whether the local agent runs tasks as processes of this machine";
+    ExecUser = "exec_user", Kind::Text, "USER", Fallback::Derived("nobody, if the server runs as root"),
+        "User of this machine as whom the local agent runs processes";
+    ExecAllowRoot = "exec_allow_root", Kind::Switch, "BOOL", Fallback::Value("false"),
+        "Whether the local agent may run processes as root";
+    AllowMount = "allow_mount", Kind::List, "DIRECTORY", Fallback::Absent,
+        "Directory of this machine that tasks may mount; may be given several times";
+    DockerSocket = "docker_socket", Kind::Text, "FILE", Fallback::Derived("DOCKER_HOST, or /var/run/docker.sock"),
+        "Socket of the container engine of the local agent";
     Log = "log", Kind::Text, "FORMAT", Fallback::Value("text"),
         "Format of the log on standard output: text or json";
     LogLevel = "log_level", Kind::Text, "FILTER", Fallback::Value("info"),

@@ -53,6 +53,20 @@ pub(super) fn patience_seconds(text: &str) -> Result<u32, String> {
     number(text, 1, 31_536_000)
 }
 
+pub(super) fn grace_seconds(text: &str) -> Result<u32, String> {
+    number(text, 1, 86_400)
+}
+
+pub(super) fn absolute(text: &str) -> Result<std::path::PathBuf, String> {
+    let path = path(text)?;
+    if path.is_absolute() { Ok(path) } else { Err(format!("must be an absolute path, not {text:?}")) }
+}
+
+pub(super) fn user(text: &str) -> Result<String, String> {
+    let good = !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+    if good { Ok(text.to_owned()) } else { Err(format!("must be the name of a user of this machine, not {text:?}")) }
+}
+
 pub(super) fn workers(text: &str) -> Result<usize, String> {
     let count = number(text, 1, 256)?;
     usize::try_from(count).map_err(|error| error.to_string())

@@ -118,9 +118,9 @@ impl Default for SignedOut {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Actor")]
 pub(super) struct ActorView {
-    /// `user`, `token` or `system`.
+    /// `user`, `token`, `agent` or `system`.
     kind: &'static str,
-    /// The id of the user or token.
+    /// The id of the user, token or agent's server.
     id: Option<i64>,
     name: String,
     /// As audit rows name them.
@@ -135,6 +135,7 @@ impl From<&Actor> for ActorView {
         let (kind, id, name) = match &actor.principal {
             Principal::User { id, name, .. } => ("user", Some(id.0), name.clone()),
             Principal::Token { id, name } => ("token", Some(id.0), name.clone()),
+            Principal::Agent { server, name } => ("agent", Some(server.0), name.clone()),
             Principal::System(job) => ("system", None, (*job).to_owned()),
         };
         let scopes = scope_words(&actor.scopes);

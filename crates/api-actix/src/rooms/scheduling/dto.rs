@@ -6,6 +6,7 @@ use domain::{
     Result,
     clock::Timestamp,
     error::Checks,
+    fleet::operations::Operation,
     ids::{PoolId, ServerId},
     page::PageRequest,
     scheduling::{
@@ -52,6 +53,31 @@ impl TaskListQuery {
         checks.finish()?;
         let filter = TaskFilter { status: self.status, server_id, pool_id, keyword };
         Ok((filter, PageRequest::parse(self.limit, self.cursor.as_deref(), "-id")?))
+    }
+}
+
+/// A task, and what is under way for it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TaskUnderway")]
+pub(super) struct UnderwayView {
+    #[serde(flatten)]
+    task: TaskView,
+    /// What its agent was told to do; `null` if that is not known any more.
+    operation: Option<OperationRef>,
+}
+
+/// An operation, as far as one has to know to ask for it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct OperationRef {
+    id: i64,
+    state: &'static str,
+}
+
+impl UnderwayView {
+    /// A task with its operation.
+    pub(super) fn new(task: &Task, operation: Option<&Operation>) -> Self {
+        let operation = operation.map(|operation| OperationRef { id: operation.id.0, state: operation.state.as_str() });
+        Self { task: TaskView::from(task), operation }
     }
 }
 

@@ -14,7 +14,7 @@ use domain::{
     scheduling::{NewTask, Placed, Scheduler, Task, TaskFilter, TaskSpec, TaskStatus, Tasks},
 };
 use infra_diesel::DieselTasks;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 on_both!(
     of_two_that_want_the_last_core_exactly_one_gets_it,
@@ -131,6 +131,10 @@ struct Noon;
 impl Clock for Noon {
     fn now(&self) -> Timestamp {
         at(60)
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::from_mins(1)
     }
 }
 

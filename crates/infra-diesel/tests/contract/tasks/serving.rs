@@ -14,7 +14,7 @@ use domain::{
     scheduling::{Desk, Success, Task, TaskPorts, TaskService, TaskSpec, TaskStatus, Tasks},
 };
 use infra_diesel::DieselTasks;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 on_both!(
     what_was_done_to_a_task_is_answered_again_under_its_key,
@@ -29,6 +29,10 @@ struct Noon;
 impl Clock for Noon {
     fn now(&self) -> Timestamp {
         at(60)
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::from_mins(1)
     }
 }
 

@@ -1,0 +1,87 @@
+//! Backups, restores and copies bring everything that is about agents, and ids go on after it.
+
+use crate::{
+    on_both,
+    store::{Process, Store, agents_task, at, change, entry, placement, seal},
+    tasks::write,
+};
+use domain::{
+    fleet::{
+        Agents, Enrollments, Operations, Servers,
+        operations::{Operation, OperationFilter, OperationState},
+        protocol::Ending,
+    },
+    identity::Sessions,
+    page::PageRequest,
+    scheduling::{AttemptEnd, AttemptStep, Tasks},
+};
+use infra_diesel::{DatabaseUrl, backup, copy, restore};
+
+on_both!(a_copy_has_what_is_about_agents, a_backup_and_a_restore_have_what_is_about_agents);
+
+/// A used token, its server with its agent, and two operations, of which one is open.
+async fn fill(store: &Store) {
+    let server = store.joined("edge-1").await;
+    store.enrollment("unused").await;
+    for n in 0..2 {
+        let task = store.tasks.create(agents_task(&format!("task-{n}")), change("task.create")).await.unwrap().value;
+        store.tasks.place(vec![placement(&task, server.id)]).await.unwrap();
+        let task = store.tasks.get(task.id).await.unwrap();
+        let running = write(store, &task, task.found_running(at(70)).unwrap(), AttemptStep::Start).await;
+        if n == 0 {
+            let end = crate::operations::end(Ending::Completed);
+            let after = running.ended_by(&end, false, at(80)).unwrap();
+            let step = AttemptStep::End(AttemptEnd::told_by(&end, false));
+            write(store, &running, after, step).await;
+        }
+    }
+}
+
+async fn operations(process: &Process) -> Vec<Operation> {
+    process.operations.list(OperationFilter::default(), PageRequest::default()).await.unwrap().items
+}
+
+async fn check_same(store: &Store, there: &Process) {
+    let tokens = async |process: &Process| process.enrollments.list(PageRequest::default()).await.unwrap();
+    assert_eq!(tokens(there).await, tokens(store).await);
+    let [server] = store.agents.servers().await.unwrap().try_into().unwrap();
+    assert_eq!(there.agents.servers().await.unwrap(), [server]);
+    assert_eq!(there.agents.get(server).await.unwrap(), store.agents.get(server).await.unwrap());
+    assert_eq!(there.servers.get(server).await.unwrap(), store.servers.get(server).await.unwrap());
+    assert!(there.sessions.find_credential("agent-edge-1").await.unwrap().is_some());
+    let found = operations(there).await;
+    assert_eq!(found, operations(store).await);
+    let states: Vec<_> = found.iter().map(|operation| operation.state).collect();
+    assert_eq!(states, [OperationState::Running, OperationState::Succeeded]);
+    assert_eq!(there.tasks.ledger_check().await.unwrap(), []);
+
+    // Ids go on after those that came with the copy.
+    assert_eq!(there.enrollment("next").await.id.0, 3);
+    let task = there.tasks.create(agents_task("next"), change("task.create")).await.unwrap().value;
+    there.tasks.place(vec![placement(&task, server)]).await.unwrap();
+    assert_eq!(operations(there).await[0].id.0, 3);
+}
+
+async fn a_copy_has_what_is_about_agents(store: Store) {
+    fill(&store).await;
+    let directory = tempfile::tempdir().unwrap();
+    let targets = [DatabaseUrl::Sqlite(directory.path().join("copy.db")), crate::store::fresh_postgres()];
+    for target in targets {
+        copy(&store.url, &target).unwrap();
+        check_same(&store, &Process::open(&target)).await;
+    }
+}
+
+async fn a_backup_and_a_restore_have_what_is_about_agents(store: Store) {
+    fill(&store).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backup.db");
+    backup(&store.url, &file).unwrap();
+    for other in [Store::sqlite(), Store::postgres()] {
+        // What was there goes: another agent, and what it was told.
+        let server = other.joined("other").await;
+        other.tasks.create_placed(agents_task("other"), server.id, change("task.create")).await.unwrap();
+        restore(&file, &other.url, &seal(), &entry("restore")).unwrap();
+        check_same(&store, &other.second_process()).await;
+    }
+}

@@ -1,0 +1,19 @@
+use chrono::{SubsecRound, Utc};
+use domain::clock::{Clock, Timestamp};
+use std::{sync::OnceLock, time::Duration, time::Instant};
+
+/// The time of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else asks")]
+    fn now(&self) -> Timestamp {
+        Utc::now().trunc_subsecs(6)
+    }
+
+    fn uptime(&self) -> Duration {
+        static BEGINNING: OnceLock<Instant> = OnceLock::new();
+        BEGINNING.get_or_init(Instant::now).elapsed()
+    }
+}

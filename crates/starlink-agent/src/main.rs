@@ -1,0 +1,7 @@
+//! The program `starlink-agent`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    starlink_agent::cli::main()
+}

@@ -1,0 +1,66 @@
+use crate::{
+    drivers::Driver,
+    work::{Failure, WorkId},
+};
+use domain::scheduling::{TaskDriver, reason};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+/// The most starts of one driver that are under way at once: pulling images shares one line and one disk.
+const STARTS: usize = 16;
+
+/// The ways to run work on this machine.
+pub struct Drivers(BTreeMap<TaskDriver, Arc<Slot>>);
+
+impl Drivers {
+    /// These. A driver that works only now and then, or that its owner does not allow any more, belongs here as well:
+    /// it may have to attend to what it began before.
+    pub fn new(drivers: impl IntoIterator<Item = (TaskDriver, Arc<dyn Driver>)>) -> Self {
+        Self(drivers.into_iter().map(|(kind, driver)| (kind, Arc::new(Slot::new(driver)))).collect())
+    }
+
+    pub(super) fn slot(&self, kind: TaskDriver) -> Option<&Arc<Slot>> {
+        self.0.get(&kind)
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.0.values()
+    }
+}
+
+/// One driver.
+pub(super) struct Slot {
+    pub(super) driver: Arc<dyn Driver>,
+    starts: Semaphore,
+    swept: watch::Sender<bool>,
+}
+
+impl Slot {
+    fn new(driver: Arc<dyn Driver>) -> Self {
+        Self { driver, starts: Semaphore::new(STARTS), swept: watch::Sender::new(false) }
+    }
+
+    /// Says that orphans were looked for.
+    pub(super) fn mark_swept(&self) {
+        self.swept.send_replace(true);
+    }
+
+    /// Returns once orphans were looked for: before that, something may run that an operation would begin again.
+    pub(super) async fn swept(&self) {
+        self.swept.subscribe().wait_for(|swept| *swept).await.ok();
+    }
+
+    /// Returns once something may be started.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.swept().await;
+        self.starts.acquire().await.ok()
+    }
+
+    /// What the driver finds of an installation.
+    pub(super) async fn find(&self, installation: &str, most: Duration) -> Result<Vec<WorkId>, Failure> {
+        match tokio::time::timeout(most, self.driver.found(installation)).await {
+            Ok(found) => found,
+            Err(late) => Err(Failure::new(reason::ENGINE_GONE, late)),
+        }
+    }
+}

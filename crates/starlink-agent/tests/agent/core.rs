@@ -1,0 +1,17 @@
+//! The agent against a server that speaks the protocol over a real socket, and a driver whose work is a table.
+
+mod cancel;
+mod contract;
+mod crashes;
+mod disk_full;
+mod driver;
+mod enrol;
+mod faults;
+mod http;
+mod operations;
+mod orphans;
+mod program;
+mod rig;
+mod server;
+mod streams;
+mod trust;

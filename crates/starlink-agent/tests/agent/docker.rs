@@ -1,0 +1,9 @@
+//! The docker driver on real engines, and on played ones.
+
+mod away;
+mod bed;
+mod foreign;
+mod lifecycle;
+mod output;
+mod played;
+mod refusals;

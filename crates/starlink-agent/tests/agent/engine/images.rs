@@ -1,0 +1,99 @@
+//! Images made from scratch: no registry is to be had.
+
+use super::Engine;
+use bollard::{body_full, query_parameters::ImportImageOptions};
+use futures_util::TryStreamExt;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::Command,
+};
+
+/// Busybox for this machine; runs a shell unless told otherwise.
+pub(crate) const BUSYBOX: &str = "starlink-test/busybox:1";
+/// Says that it is for another architecture.
+pub(crate) const FOREIGN: &str = "starlink-test/foreign:1";
+/// Says that it is for this machine, and its only program is for another one.
+pub(crate) const LYING: &str = "starlink-test/lying:1";
+
+const APPLETS: [&str; 21] = [
+    "sh", "sleep", "echo", "cat", "ls", "nc", "id", "dd", "yes", "head", "tail", "kill", "true", "false", "touch",
+    "seq", "date", "printf", "rm", "mkdir", "tr",
+];
+/// Where an ELF file says what it is compiled for.
+const MACHINE: std::ops::Range<usize> = 18..20;
+
+/// What engines call this machine's architecture, and another one with its number in ELF files.
+pub(crate) fn architectures() -> (&'static str, &'static str, u16) {
+    match std::env::consts::ARCH {
+        "x86_64" => ("amd64", "arm64", 183),
+        "aarch64" => ("arm64", "riscv64", 243),
+        other => (other, "amd64", 62),
+    }
+}
+
+/// Puts them into an engine.
+pub(crate) fn load(engine: &Engine) {
+    let (native, foreign, machine) = architectures();
+    let busybox = fs::read(which("busybox")).unwrap();
+    let mut changed = busybox.clone();
+    changed[MACHINE].copy_from_slice(&machine.to_le_bytes());
+    let archives = [
+        archive(BUSYBOX, native, &busybox, &["/bin/sh"]),
+        archive(FOREIGN, foreign, &busybox, &["/bin/sh"]),
+        archive(LYING, native, &changed, &["/bin/busybox", "true"]),
+    ];
+    let socket = engine.socket();
+    super::apart(async move {
+        let client = super::client(&socket);
+        for archive in archives {
+            let options = ImportImageOptions::default();
+            client.import_image(options, body_full(archive.into()), None).try_collect::<Vec<_>>().await.unwrap();
+        }
+    });
+}
+
+fn which(program: &str) -> std::path::PathBuf {
+    let path = std::env::var("PATH").unwrap();
+    path.split(':').map(|folder| Path::new(folder).join(program)).find(|path| path.exists()).unwrap()
+}
+
+/// An image with Busybox and its applets, as `docker save` would write it.
+fn archive(name: &str, architecture: &str, busybox: &[u8], command: &[&str]) -> Vec<u8> {
+    let image = tempfile::tempdir().unwrap();
+    let layer = image.path().join("files");
+    for folder in ["bin", "tmp", "etc", "data"] {
+        fs::create_dir_all(layer.join(folder)).unwrap();
+    }
+    let program = layer.join("bin/busybox");
+    fs::write(&program, busybox).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    for applet in APPLETS {
+        symlink("busybox", layer.join("bin").join(applet)).unwrap();
+    }
+    let layer = tar(&layer, &["."]);
+    let digest = Sha256::digest(&layer).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let config = json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": { "Cmd": command, "Env": ["PATH=/bin"] },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
+        "history": [{ "created": "2026-01-01T00:00:00Z" }],
+    });
+    let manifest = json!([{ "Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"] }]);
+    fs::write(image.path().join("layer.tar"), layer).unwrap();
+    fs::write(image.path().join("config.json"), config.to_string()).unwrap();
+    fs::write(image.path().join("manifest.json"), manifest.to_string()).unwrap();
+    tar(image.path(), &["manifest.json", "config.json", "layer.tar"])
+}
+
+fn tar(folder: &Path, files: &[&str]) -> Vec<u8> {
+    let output =
+        Command::new("tar").arg("-C").arg(folder).args(["--owner=0", "--group=0", "-cf", "-"]).args(files).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
