@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has done its work, in its helpers too")]
 
+mod agents;
 mod api_document;
 mod audit;
 mod bad_input;
@@ -23,6 +24,9 @@ use tests::{Backend, Server};
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_server-under-test");
+
+/// The agent under test.
+const AGENT: &str = env!("CARGO_BIN_EXE_agent-under-test");
 
 /// A server on an empty database.
 fn server(backend: Backend) -> Server {

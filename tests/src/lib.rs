@@ -1,6 +1,7 @@
 //! What black-box tests and benchmarks share: a real server process, a client for it, and real databases.
 #![expect(clippy::missing_panics_doc, reason = "a harness fails by panicking, everywhere")]
 
+mod agent;
 mod client;
 mod command;
 mod postgres;
@@ -8,6 +9,7 @@ mod server;
 mod sql;
 mod tmpfs;
 
+pub use agent::{Agent, AgentOptions, Leftovers};
 pub use client::{Answer, Client};
 pub use command::{Finished, run};
 pub use postgres::{Cluster, fresh_postgres, shared_postgres};

@@ -244,6 +244,10 @@ fn spawn(directory: &TempDir, options: &ServerOptions, start: u32) -> Child {
     if !options.arguments.iter().any(|argument| argument == "--listen") {
         command.args(["--listen", "127.0.0.1:0"]);
     }
+    // Tests count servers and say what each one has: the machine that they run on is only one where they ask for it.
+    if !options.arguments.iter().any(|argument| argument.starts_with("--no-local-agent")) {
+        command.arg("--no-local-agent");
+    }
     if let Some(url) = &options.database_url {
         command.args(["--database-url", url]);
     }

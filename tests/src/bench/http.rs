@@ -8,8 +8,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Room for the largest answer that is measured, so that it is read without growing.
-const ROOM: usize = 256 * 1024;
+/// Room for an answer at first; it grows to the largest one.
+const ROOM: usize = 4096;
 
 /// Where a server listens and what its admin's token is.
 #[derive(Clone)]
@@ -23,6 +23,11 @@ impl Target {
     pub(crate) fn of(server: &Server) -> Outcome<Self> {
         let address = server.base.strip_prefix("http://").unwrap_or(&server.base).parse()?;
         Ok(Self { address, token: server.admin_secret() })
+    }
+
+    /// The same server, for the bearer of another token.
+    pub(crate) fn with_token(&self, token: String) -> Self {
+        Self { token, ..self.clone() }
     }
 
     /// The bytes of a `GET`.
@@ -78,6 +83,12 @@ impl Connection {
             found if found == status => Ok(()),
             found => Err(format!("answered {found}: {}", String::from_utf8_lossy(&self.buffer)).into()),
         }
+    }
+
+    /// The body of the last answer.
+    pub(crate) fn json(&self) -> Outcome<serde_json::Value> {
+        let end = self.buffer.windows(4).position(|window| window == b"\r\n\r\n").ok_or("no head")?;
+        Ok(serde_json::from_slice(self.buffer.get(end + 4..).unwrap_or_default())?)
     }
 
     /// The size of the last answer in bytes.

@@ -4,8 +4,10 @@
 //! and of an answer only status and length are read. See docs/performance.md for what the numbers mean.
 #![expect(clippy::print_stdout, reason = "the table of results is what this program is for")]
 
+mod agents;
 mod disk;
 mod http;
+mod idle;
 mod list;
 mod load;
 mod placement;
@@ -21,9 +23,12 @@ use site::Site;
 use std::{error::Error, process::ExitCode, time::Duration};
 use table::Row;
 
+/// The image of the containers that are measured: busybox alone.
+const IMAGE: &str = "starlink-bench:latest";
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "usage: starlink-bench [list|start|memory|write|placement|task|slurm] [--seconds N]";
+const USAGE: &str = "usage: starlink-bench [list|start|memory|write|placement|task|slurm|agent] [--seconds N]";
 
 /// What is to be measured, and for how long at a time.
 struct Options {
@@ -38,7 +43,7 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--seconds" => options.period = Duration::from_secs(arguments.next()?.parse().ok()?),
-                "list" | "start" | "memory" | "write" | "placement" | "task" | "slurm" => {
+                "list" | "start" | "memory" | "write" | "placement" | "task" | "slurm" | "agent" => {
                     options.filter = Some(argument);
                 }
                 _ => return None,
@@ -82,6 +87,9 @@ async fn run(options: &Options) -> Outcome<()> {
             full_house(options, site).await?;
         }
     }
+    if options.wants("agent") {
+        agents(&sites).await?;
+    }
     if options.wants("write") {
         print(&writes::measure(&sites, options.period).await?);
     }
@@ -117,6 +125,18 @@ async fn full_house(options: &Options, site: &Site) -> Outcome<()> {
         memory.push(process::memory_row(site, "at rest, 10,000 servers", server.pid())?);
         print(&memory);
     }
+    Ok(())
+}
+
+/// Agents, on SQLite: what they cost is not the database's.
+async fn agents(sites: &[Site]) -> Outcome<()> {
+    for site in sites {
+        print(&[agents::processes(site).await?]);
+    }
+    let Some(site) = sites.first() else { return Ok(()) };
+    print(&agents::containers(site, IMAGE).await?);
+    print(&agents::at_rest(site).await?);
+    print(&[idle::measure(site).await?]);
     Ok(())
 }
 

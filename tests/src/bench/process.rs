@@ -40,6 +40,11 @@ pub(crate) fn memory_row(site: &Site, when: &str, pid: u32) -> Outcome<Row> {
     })
 }
 
+/// The resident memory of a process, in MiB.
+pub(crate) fn resident(pid: u32) -> Outcome<f64> {
+    mib(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
 fn mib(file: &str, field: &str) -> Outcome<f64> {
     let text = std::fs::read_to_string(file)?;
     let value = text.lines().find_map(|line| line.strip_prefix(field)).ok_or("no such field")?;
