@@ -12,7 +12,7 @@ help: ## Show this list
 .PHONY: run
 run: build-tools ## Build the release and start the server
 	cargo build --release --locked -p starlink-server
-	exec "$(TARGET_DIR)/release/starlink-server" serve $(ARGS)
+	exec "$(TARGET_DIR)/release/starlink-server" serve --allow-exec $(ARGS)
 
 .PHONY: build
 build: build-tools ## Build everything for development
