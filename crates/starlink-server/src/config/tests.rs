@@ -35,12 +35,15 @@ fn example(setting: Setting) -> (&'static str, &'static [(&'static str, &'static
         Setting::CorsOrigin => ("https://console.example.org", &[]),
         Setting::TlsCert => ("/etc/cert.pem", &[("STARLINK_TLS_KEY", "/etc/key.pem")]),
         Setting::TlsKey => ("/etc/key.pem", &[("STARLINK_TLS_CERT", "/etc/cert.pem")]),
-        Setting::BehindProxy | Setting::MetricsOpen => ("true", &[]),
+        Setting::BehindProxy
+        | Setting::MetricsOpen
+        | Setting::NoLocalAgent
+        | Setting::AllowExec
+        | Setting::ExecAllowRoot => ("true", &[]),
         Setting::AuditKeyFile => ("/etc/audit.key", &[]),
         Setting::AuditRetentionDays => ("90", &[]),
         Setting::TaskPatienceSeconds => ("30", &[]),
         Setting::AgentGraceSeconds => ("5", &[]),
-        Setting::NoLocalAgent | Setting::AllowExec | Setting::ExecAllowRoot => ("true", &[]),
         Setting::ExecUser => ("builder", &[]),
         Setting::AllowMount => ("/srv/data", &[]),
         Setting::DockerSocket => ("/run/podman/podman.sock", &[]),
