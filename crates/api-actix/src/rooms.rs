@@ -70,6 +70,8 @@ fn notes(id: &str) -> OperationNote {
         Operation::AuthLogin => vec![401],
         // The join token comes in the body.
         Operation::AgentEnroll => vec![401, 409],
+        // There may be no output.
+        Operation::TaskLogs => vec![409],
         _ => Vec::new(),
     };
     OperationNote { sentence: Some(sentence), statuses }

@@ -1,10 +1,11 @@
 //! The bodies of the agents' calls. What they are read into is the domain's ([`domain::fleet::protocol`]); here is what
 //! the API document says of them. Members that are not known are ignored, because agents may be newer than the server.
 
-use domain::fleet::protocol::{
-    EnrollRequest, InventoryReport, ProgressReport, ResultReport, SessionRequest, StartedReport,
+use domain::fleet::{
+    Architecture,
+    protocol::{EnrollRequest, InventoryReport, ProgressReport, ResultReport, SessionRequest, StartedReport},
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 /// Declares a body that is read as a type of the protocol and documented as another.
@@ -61,11 +62,11 @@ shapes! {
         capacity: AgentCapacity,
         /// The model of its GPUs.
         gpu_model: Option<String>,
-        /// Architectures that it emulates: `x86_64`, `arm64`, `riscv64`.
-        #[schemars(default)]
+        /// Architectures that it emulates.
+        #[schemars(default, schema_with = "architectures")]
         emulated_architectures: Vec<String>,
-        /// The drivers that work: `docker`, `exec`.
-        #[schemars(default)]
+        /// The drivers that work.
+        #[schemars(default, schema_with = "drivers")]
         drivers: Vec<String>,
         /// Its operating system.
         os: Option<String>,
@@ -148,6 +149,15 @@ shapes! {
         /// When it ended.
         finished_at: Option<domain::clock::Timestamp>,
     }
+}
+
+fn architectures(_: &mut SchemaGenerator) -> Schema {
+    let words = Architecture::ALL.map(Architecture::as_str);
+    json_schema!({ "type": "array", "maxItems": words.len(), "items": { "type": "string", "enum": words } })
+}
+
+fn drivers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 3, "items": { "type": "string", "enum": ["docker", "exec"] } })
 }
 
 /// How something ended on an agent.
