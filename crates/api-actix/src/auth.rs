@@ -20,7 +20,12 @@ use domain::{
     identity::{Access, Actor, Denied, Operation, Secret, SessionService},
 };
 
-use crate::{ApiError, middleware::context::RequestId, openapi::Document, problem};
+use crate::{
+    ApiError,
+    middleware::{context::RequestId, route},
+    openapi::Document,
+    problem,
+};
 
 /// The cookie of a console session.
 pub const SESSION_COOKIE: &str = "starlink_session";
@@ -162,7 +167,7 @@ fn from_our_page(request: &ServiceRequest, origins: &[String]) -> bool {
 }
 
 fn operation(document: &Document, request: &ServiceRequest) -> Option<Operation> {
-    let pattern = request.match_pattern()?;
+    let pattern = route(request)?;
     Operation::by_id(&document.promise(&pattern, request.method().as_str())?.operation_id)
 }
 

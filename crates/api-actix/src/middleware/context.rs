@@ -2,7 +2,7 @@
 //!
 //! The outermost middleware. Whatever fails inside leaves as a problem document.
 
-use std::{cell::Cell, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{cell::Cell, panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Instant};
 
 use actix_web::{
     Error, HttpMessage, HttpResponse,
@@ -15,6 +15,7 @@ use actix_web::{
 use futures_util::FutureExt;
 use tracing::Instrument;
 
+use super::route;
 use crate::problem::{self, ApiError};
 
 /// The header that carries a request's id.
@@ -131,18 +132,17 @@ fn finish(headers: &mut HeaderMap, id: &str) {
 struct Line {
     id: String,
     method: String,
-    path: String,
+    path: Option<Rc<str>>,
     begun: Instant,
     ended: Cell<bool>,
 }
 
 impl Line {
     fn begin(request: &ServiceRequest, id: &str) -> Self {
-        let path = request.match_pattern().unwrap_or_else(|| "-".to_owned());
         Self {
             id: id.to_owned(),
             method: request.method().to_string(),
-            path,
+            path: route(request),
             begun: Instant::now(),
             ended: Cell::new(false),
         }
@@ -150,7 +150,11 @@ impl Line {
 
     fn end(&self, status: u16) {
         self.ended.set(true);
-        tracing::info!(method = %self.method, path = %self.path, status, duration_ms = self.duration_ms(), request_id = %self.id, "request answered");
+        tracing::info!(method = %self.method, path = self.path(), status, duration_ms = self.duration_ms(), request_id = %self.id, "request answered");
+    }
+
+    fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or("-")
     }
 
     fn duration_ms(&self) -> u64 {
@@ -161,7 +165,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if !self.ended.get() {
-            tracing::info!(method = %self.method, path = %self.path, duration_ms = self.duration_ms(), request_id = %self.id, "request given up by its client");
+            tracing::info!(method = %self.method, path = self.path(), duration_ms = self.duration_ms(), request_id = %self.id, "request given up by its client");
         }
     }
 }

@@ -14,7 +14,7 @@ use actix_web::{
 };
 use domain::FieldError;
 
-use super::accept::accepts;
+use super::{accept::accepts, route};
 use crate::{
     openapi::{Document, Promise, facts::template},
     problem::ApiError,
@@ -50,9 +50,9 @@ async fn admit<B: MessageBody + 'static>(
 }
 
 fn judge(request: &ServiceRequest, document: &Document, plain: &[String]) -> Result<(), ApiError> {
-    let Some(pattern) = request.match_pattern() else { return Ok(()) };
+    let Some(pattern) = route(request) else { return Ok(()) };
     let Some(methods) = document.promises(&template(&pattern)) else {
-        return if plain.contains(&pattern) { Ok(()) } else { Err(no_such_path(request.path())) };
+        return if plain.iter().any(|plain| **plain == *pattern) { Ok(()) } else { Err(no_such_path(request.path())) };
     };
     let method = match request.method() {
         &Method::HEAD => "GET",

@@ -4,3 +4,6 @@
 mod accept;
 pub mod context;
 pub mod guard;
+mod route;
+
+pub use route::route;

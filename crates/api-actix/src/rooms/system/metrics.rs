@@ -1,6 +1,6 @@
 //! The product's own metrics.
 
-use crate::{openapi::Document, reply::Media};
+use crate::{middleware::route, openapi::Document, reply::Media};
 use actix_web::{
     Error,
     body::MessageBody,
@@ -90,9 +90,9 @@ where
     from_fn(move |request: ServiceRequest, next: Next<B>| {
         let (metrics, document, began) = (Arc::clone(&metrics), Arc::clone(&document), Instant::now());
         async move {
-            let pattern = request.match_pattern();
-            let promise = pattern.and_then(|pattern| document.promise(&pattern, request.method().as_str()).cloned());
-            let operation = promise.map_or_else(|| "none".to_owned(), |promise| promise.operation_id);
+            let pattern = route(&request);
+            let promise = pattern.and_then(|pattern| document.promise(&pattern, request.method().as_str()));
+            let operation = promise.map_or_else(|| "none".to_owned(), |promise| promise.operation_id.clone());
             let outcome = next.call(request).await;
             let status = match &outcome {
                 Ok(response) => response.status(),
