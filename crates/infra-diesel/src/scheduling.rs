@@ -7,7 +7,7 @@ mod place;
 mod rows;
 
 use crate::{
-    connection::AnyConnection,
+    connection::{AnyConnection, update},
     database::Database,
     failure::Failure,
     feed::Trace,
@@ -145,7 +145,7 @@ fn update(
     entry: AuditEntry,
 ) -> Result<Trace, Failure> {
     guard(connection, task.id, task.revision - 1)?;
-    diesel::update(tasks::table.find(task.id.0)).set(TaskState::from(task)).execute(connection)?;
+    update!(connection, diesel::update(tasks::table.find(task.id.0)).set(TaskState::from(task)))?;
     let mut trace = Trace::from(entry).telling(Fact::Task(Arc::new(task.clone())));
     trace.append(place::step(connection, task, step)?);
     Ok(trace)

@@ -3,7 +3,7 @@
 //! It is open for as long as it has no time of its end, by which an index finds what is open.
 
 use crate::{
-    connection::AnyConnection,
+    connection::{AnyConnection, update},
     database::Database,
     failure::Failure,
     feed::Trace,
@@ -165,7 +165,8 @@ pub(crate) fn step(
     if after == before {
         return Ok(None);
     }
-    diesel::update(operations::table.find(after.id.0)).set(Course::try_from(&after)?).execute(connection)?;
+    let course = Course::try_from(&after)?;
+    update!(connection, diesel::update(operations::table.find(after.id.0)).set(&course))?;
     Ok(Some(after))
 }
 

@@ -1,7 +1,7 @@
 //! What is reserved on servers and in pools: read under lock, and written back.
 
 use crate::{
-    connection::{AnyConnection, each, locked},
+    connection::{AnyConnection, locked, update},
     failure::Failure,
     fleet, pools as pool_rows,
     schema::{pools, servers, tasks},
@@ -44,7 +44,7 @@ pub(super) fn write(connection: &mut AnyConnection, reserved: &Reserved) -> Resu
             servers::reserved_storage_mib.eq(reserved.storage_mib),
             servers::reserved_gpus.eq(reserved.gpus),
         );
-        each!(connection, c => diesel::update(servers::table.find(id.0)).set(set).execute(c))?;
+        update!(connection, diesel::update(servers::table.find(id.0)).set(set))?;
     }
     for (id, reserved) in &reserved.pools {
         let set = (
@@ -53,7 +53,7 @@ pub(super) fn write(connection: &mut AnyConnection, reserved: &Reserved) -> Resu
             pools::reserved_storage_mib.eq(reserved.storage_mib),
             pools::reserved_gpus.eq(reserved.gpus),
         );
-        each!(connection, c => diesel::update(pools::table.find(id.0)).set(set).execute(c))?;
+        update!(connection, diesel::update(pools::table.find(id.0)).set(set))?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::{
     rows::{AttemptRow, AttemptState, TaskState},
 };
 use crate::{
-    connection::{AnyConnection, insert_all},
+    connection::{AnyConnection, insert_all, update},
     failure::Failure,
     feed::Trace,
     fleet::{self, operations},
@@ -38,7 +38,7 @@ pub(super) fn place(connection: &mut AnyConnection, placements: &[Placement]) ->
     let mut trace = Trace::default();
     for placement in &held {
         let task = &placement.task;
-        diesel::update(tasks::table.find(task.id.0)).set(TaskState::from(task)).execute(connection)?;
+        update!(connection, diesel::update(tasks::table.find(task.id.0)).set(TaskState::from(task)))?;
         trace.entries.push(placement.entry.clone());
         trace.facts.push(Fact::Task(Arc::new(task.clone())));
     }
@@ -64,7 +64,7 @@ pub(super) fn step(connection: &mut AnyConnection, task: &Task, step: &AttemptSt
     };
     let after = before.stepped(step, now);
     if after != before {
-        diesel::update(row()).set(AttemptState::from(&after)).execute(connection)?;
+        update!(connection, diesel::update(row()).set(AttemptState::from(&after)))?;
     }
     if task.spec.driver.needs().is_some() {
         operations::tell(&mut trace, operations::step(connection, &before, step, now)?.map(Arc::new));
