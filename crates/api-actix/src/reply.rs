@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, Responder, ResponseError,
+    body::BoxBody,
     cookie::Cookie,
     http::{
         StatusCode,
@@ -58,11 +59,11 @@ pub struct Versioned<T> {
     delivery: Delivery,
 }
 
-/// 200 with a JSON document that has a revision, or 202 with it and what is still under way.
+/// What is answered when it is done, or 202 with a JSON document of what is still under way.
 #[derive(Debug)]
-pub enum Settled<T, U> {
+pub enum Settled<D, U> {
     /// It is done.
-    Done(Versioned<T>),
+    Done(D),
     /// It is not.
     Underway(U),
 }
@@ -118,7 +119,7 @@ impl<T> WithCookie<T> {
 }
 
 impl<T: Serialize> Responder for WithCookie<T> {
-    type Body = actix_web::body::BoxBody;
+    type Body = BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         let mut builder = start(StatusCode::OK, Delivery::Fresh);
@@ -229,7 +230,7 @@ impl<M: Media> Streamed<M> {
 }
 
 impl<T: Serialize> Responder for Reply<T> {
-    type Body = actix_web::body::BoxBody;
+    type Body = BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         json(&mut start(StatusCode::OK, self.delivery), &self.view)
@@ -237,15 +238,15 @@ impl<T: Serialize> Responder for Reply<T> {
 }
 
 impl<T: Serialize> Responder for Versioned<T> {
-    type Body = actix_web::body::BoxBody;
+    type Body = BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         json(start(StatusCode::OK, self.delivery).insert_header((header::ETAG, etag(self.revision))), &self.view)
     }
 }
 
-impl<T: Serialize, U: Serialize> Responder for Settled<T, U> {
-    type Body = actix_web::body::BoxBody;
+impl<D: Responder<Body = BoxBody>, U: Serialize> Responder for Settled<D, U> {
+    type Body = BoxBody;
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {
         match self {
@@ -255,12 +256,12 @@ impl<T: Serialize, U: Serialize> Responder for Settled<T, U> {
     }
 }
 
-impl<T, U> Apiv2Schema for Settled<T, U> {}
-impl<T: JsonSchema, U: JsonSchema> OperationModifier for Settled<T, U> {
+impl<D, U> Apiv2Schema for Settled<D, U> {}
+impl<D: OperationModifier, U: JsonSchema> OperationModifier for Settled<D, U> {
     fn update_parameter(_: &mut DefaultOperationRaw) {}
 
     fn update_response(operation: &mut DefaultOperationRaw) {
-        Versioned::<T>::update_response(operation);
+        D::update_response(operation);
         facts::note(
             operation,
             Fact::Answer(Answer {
@@ -274,7 +275,7 @@ impl<T: JsonSchema, U: JsonSchema> OperationModifier for Settled<T, U> {
 }
 
 impl<T: Serialize> Responder for Created<T> {
-    type Body = actix_web::body::BoxBody;
+    type Body = BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         let mut builder = start(StatusCode::CREATED, self.delivery);
@@ -287,7 +288,7 @@ impl<T: Serialize> Responder for Created<T> {
 }
 
 impl Responder for NoContent {
-    type Body = actix_web::body::BoxBody;
+    type Body = BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         HttpResponse::NoContent().finish()
@@ -295,7 +296,7 @@ impl Responder for NoContent {
 }
 
 impl<T: Serialize> Responder for Listed<T> {
-    type Body = actix_web::body::BoxBody;
+    type Body = BoxBody;
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {
         let mut builder = start_list(request, self.0.total, self.0.next.as_ref());
@@ -304,7 +305,7 @@ impl<T: Serialize> Responder for Listed<T> {
 }
 
 impl<T> Responder for Joined<T> {
-    type Body = actix_web::body::BoxBody;
+    type Body = BoxBody;
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {
         start_list(request, self.total, self.next.as_ref()).content_type("application/json").body(self.body)
@@ -312,7 +313,7 @@ impl<T> Responder for Joined<T> {
 }
 
 impl<M> Responder for Streamed<M> {
-    type Body = actix_web::body::BoxBody;
+    type Body = BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         self.response

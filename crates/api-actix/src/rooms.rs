@@ -8,6 +8,7 @@ pub mod scheduling;
 pub mod system;
 
 mod dto;
+mod settled;
 
 use crate::{
     extract::{Caller, Once},
@@ -20,6 +21,7 @@ use domain::{
     identity::{Access, Operation},
 };
 use paperclip::actix::web::ServiceConfig;
+use settled::settled;
 
 /// Who asks.
 pub type Actor = Caller<domain::identity::Actor>;

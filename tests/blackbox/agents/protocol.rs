@@ -1,6 +1,6 @@
 //! The agents' side of the API, spoken by hand: what a server must hold to, whatever an agent says.
 
-use super::support::{Site, available, check_at_rest, join_token, shell, shown};
+use super::support::{Site, available, check_at_rest, enrollment, join_token, shell, shown};
 use crate::{
     on_both,
     support::{check_problem, walk},
@@ -15,6 +15,8 @@ on_both!(
     what_is_reported_twice_changes_nothing,
     an_agent_that_missed_the_end_is_told_so,
     a_session_is_gone_after_a_restart_of_the_server,
+    an_agent_whose_answer_was_lost_may_join_again,
+    an_operation_is_cancelled_with_its_task,
 );
 
 /// What a machine with so many cores says of itself, and what no server knows yet.
@@ -309,4 +311,73 @@ async fn a_waiting_agent_is_told_at_once() {
     if let Ok(answer) = waiting.await.unwrap() {
         assert!(answer.status == 200 || answer.status == 503, "{}", answer.text);
     }
+}
+
+async fn an_agent_whose_answer_was_lost_may_join_again(backend: Backend) {
+    let site = Site::start(backend);
+    let admin = site.admin();
+    let made = enrollment(&admin, json!({})).await;
+    let token = made.at("/token").as_str().unwrap().to_owned();
+    let join = async |place: &str| {
+        let mut body = enroll_body(&token, "edge", &[1]);
+        body["place"] = json!(place);
+        admin.anonymous().post("/agent/enroll", body).await
+    };
+    let lost = join("here").await.expect(201);
+    let elsewhere = join("elsewhere").await;
+    check_problem(&elsewhere, 401, "the token is used up for anybody else");
+    let joined = join("here").await.expect(201);
+    assert_eq!(joined.at("/server_id"), lost.at("/server_id"));
+    let uses = admin.get(&format!("/enrollments/{}", made.id())).await.expect(200);
+    assert_eq!((uses.at("/uses"), uses.at("/max_uses")), (json!(1), json!(1)));
+    let open = async |joined: &Answer| {
+        let client = admin.with_token(joined.at("/token").as_str().unwrap());
+        client.post("/agent/session", session_body("one", &[1], "here")).await
+    };
+    check_problem(&open(&lost).await, 401, "nobody has that token");
+    let seen = async || admin.get("/servers/1").await.expect(200).at("/last_seen_at");
+    let at_first = seen().await;
+    open(&joined).await.expect(200);
+    eventually("it to be heard of", async || (seen().await != at_first).then_some(())).await;
+    check_problem(&join("here").await, 401, "its answer has arrived");
+    open(&joined).await.expect(200);
+    let rows = walk(&admin, "/audit/logs?action=agent.enroll&target=server:1").await;
+    assert_eq!(rows.len(), 2);
+    assert!(rows[0]["message"].as_str().unwrap().contains("once more"), "{}", rows[0]);
+    check_at_rest(&admin, &[]).await;
+}
+
+async fn an_operation_is_cancelled_with_its_task(backend: Backend) {
+    let site = Site::start(backend);
+    let admin = site.admin();
+    let hand = Hand::join(&admin, "edge").await;
+    let task = shell(&admin, "true", json!({})).await;
+    let id = hand.delivery().await["id"].as_i64().unwrap();
+    let path = format!("/operations/{id}/cancel");
+    let asked = admin.post_empty(&path).await.expect(202);
+    assert_eq!((asked.at("/id"), asked.at("/cancel_requested")), (json!(id), json!(true)), "{}", asked.text);
+    assert_eq!(shown(&admin, task).await.at("/reason"), "cancelling");
+    check_problem(&admin.post_empty(&path).await, 409, "it is being cancelled already");
+    let waiting = admin.request(Method::POST, &format!("/tasks/{task}/cancel")).header("prefer", "wait=1");
+    check_problem(&Client::send(waiting).await, 409, "nor by its task");
+    hand.report(id, "result", json!({ "ending": "cancelled", "signal": 15 })).await.expect(204);
+    assert_eq!(shown(&admin, task).await.at("/status"), "cancelled");
+    let over = admin.post_empty(&path).await;
+    check_problem(&over, 409, "it has ended");
+    assert_eq!(over.code(), "illegal_transition");
+    admin.post_empty("/operations/99/cancel").await.expect(404);
+
+    // What its task does next is none of an old operation's business.
+    admin.post_empty(&format!("/tasks/{task}/retry")).await.expect(200);
+    let next = hand.delivery().await["id"].as_i64().unwrap();
+    check_problem(&admin.post_empty(&path).await, 409, "it has ended");
+    let ends = async {
+        eventually("the cancellation", async || (hand.poll(5).await.at("/cancel") == json!([next])).then_some(()))
+            .await;
+        hand.report(next, "result", json!({ "ending": "cancelled" })).await.expect(204);
+    };
+    let waiting = admin.request(Method::POST, &format!("/operations/{next}/cancel")).header("prefer", "wait=20");
+    let (settled, ()) = tokio::join!(Client::send(waiting), ends);
+    assert_eq!(settled.expect(200).at("/state"), "cancelled");
+    check_at_rest(&admin, &[]).await;
 }

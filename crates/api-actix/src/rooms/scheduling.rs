@@ -15,13 +15,12 @@ use crate::{
     ApiError,
     extract::{Body, Id, IfMatch, Once, OptionalBody, PreferWait, Query},
     reply::{Created, Listed, NoContent, Reply, Settled, Versioned},
-    rooms::{Actor, delivery, once_of, system::Changes},
+    rooms::{Actor, delivery, once_of, settled, system::Changes},
 };
 use actix_web::web::Data;
 use body::TaskBody;
 use create::TaskCreate;
 use domain::{
-    audit::Head,
     change::Done,
     fleet::AgentService,
     ids::TaskId,
@@ -35,11 +34,6 @@ use paperclip::actix::{
     web::{self, ServiceConfig},
 };
 use plan::{DryRunView, TaskDispatchBody};
-use std::time::Duration;
-use tokio::sync::watch;
-
-/// How often to look for what other processes did.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// This room's routes.
 pub fn routes(config: &mut ServiceConfig<'_>) {
@@ -215,16 +209,14 @@ async fn task_cancel(
     id: Id<TaskId>,
     once: Once,
     prefer: PreferWait,
-) -> Result<Settled<TaskView, UnderwayView>, ApiError> {
+) -> Result<Settled<Versioned<TaskView>, UnderwayView>, ApiError> {
     let once = once_of(&actor, once);
     // What happens after this moment wakes whoever waits.
     let changes = changes.0.clone();
     let mut done = tasks.task_cancel(&actor, id.0, once).await?;
-    if is_underway(&done.value) && !prefer.0.is_zero() {
-        let ended = tokio::time::timeout(prefer.0, ended(&actor, &tasks, id.0, changes)).await;
-        if let Ok(task) = ended {
-            done.value = task?;
-        }
+    if is_underway(&done.value) {
+        let look = async || Ok(tasks.task_get(&actor, id.0).await?.task);
+        done.value = settled(prefer.0, changes, done.value, is_underway, look).await?;
     }
     if !is_underway(&done.value) {
         return Ok(Settled::Done(changed(&done)));
@@ -235,24 +227,6 @@ async fn task_cancel(
 
 fn is_underway(task: &Task) -> bool {
     task.status.is_live() && task.reason.as_deref() == Some(reason::CANCELLING)
-}
-
-/// The task once nothing is under way for it any more.
-async fn ended(
-    actor: &Actor,
-    tasks: &TaskService,
-    id: TaskId,
-    mut changes: watch::Receiver<Head>,
-) -> Result<Task, ApiError> {
-    loop {
-        changes.borrow_and_update();
-        let task = tasks.task_get(actor, id).await?.task;
-        // Another process of this database may be the one that hears of the end.
-        if !is_underway(&task) || tokio::time::timeout(LOOK_AGAIN, changes.changed()).await.is_ok_and(|it| it.is_err())
-        {
-            return Ok(task);
-        }
-    }
 }
 
 /// Run a task again

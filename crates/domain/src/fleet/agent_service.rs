@@ -376,6 +376,15 @@ impl AgentService {
         actor.authorize(identity::Operation::OperationGet)?;
         self.ports.operations.get(id).await
     }
+
+    /// One, for who may cancel it ([`crate::scheduling::TaskService::operation_cancel`]).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none.
+    pub async fn operation_to_cancel(&self, actor: &Actor, id: OperationId) -> Result<Operation> {
+        actor.authorize(identity::Operation::OperationCancel)?;
+        self.ports.operations.get(id).await
+    }
 }
 
 fn speak(theirs: &[u32]) -> Result<u32> {

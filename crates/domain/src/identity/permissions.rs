@@ -154,6 +154,8 @@ operations! {
     OperationList = "operation_list", "operation.list", Access::Read(Room::Fleet);
     /// Look at what an agent was told to do.
     OperationGet = "operation_get", "operation.get", Access::Read(Room::Fleet);
+    /// End what an agent was told to do.
+    OperationCancel = "operation_cancel", "operation.cancel", Access::Change(Room::Fleet);
     /// List what the agent of a server was told to do.
     ServerOperationList = "server_operation_list", "server.list_operations", Access::Read(Room::Fleet);
     /// Become the agent of a server.

@@ -16,6 +16,7 @@ use crate::{
     change::{Change, Done, Once},
     clock::{Clock, Timestamp},
     digest::same_secret,
+    fleet::operations::Operation as Order,
     identity::{Actor, Operation, at_revision},
     ids::{ServerId, TaskId},
     page::{Page, PageRequest},
@@ -342,17 +343,23 @@ impl TaskService {
     /// # Errors
     /// `illegal_transition` if it has come to its end.
     pub async fn task_cancel(&self, actor: &Actor, id: TaskId, once: Option<Once>) -> Result<Done<Task>> {
+        self.change(actor, Operation::TaskCancel, id, once, cancel).await
+    }
+
+    /// Ends what an operation runs, and with it the task, as [`Self::task_cancel`] does.
+    ///
+    /// # Errors
+    /// `illegal_transition` if it has come to its end.
+    pub async fn operation_cancel(&self, actor: &Actor, order: &Order, once: Option<Once>) -> Result<Done<Task>> {
+        actor.authorize(Operation::OperationCancel)?;
+        let over = || {
+            let sentence = format!("operation {} has ended; only one that has not can be cancelled", order.id);
+            Error::conflict(reason::ILLEGAL_TRANSITION, sentence)
+        };
+        let id = order.task_id.ok_or_else(over)?;
         let step = |task: &Task, now| {
-            let by_agent = task.spec.driver.needs().is_some();
-            Ok(match task.status.holds() {
-                true if by_agent => (task.cancelling(now)?, AttemptStep::AskEnd),
-                true => {
-                    let end = AttemptEnd::by_hand(AttemptStatus::Cancelled, Some(reason::CANCELLED));
-                    (task.cancelled(now)?, AttemptStep::End(end))
-                }
-                // The newest attempt of a pending task has come to its own end before.
-                false => (task.cancelled(now)?, AttemptStep::Keep),
-            })
+            let runs = task.status.holds() && order.attempt == Some(task.attempt);
+            if runs { cancel(task, now) } else { Err(over()) }
         };
         self.change(actor, Operation::TaskCancel, id, once, step).await
     }
@@ -431,6 +438,20 @@ impl TaskService {
         }
         Err(busy(id))
     }
+}
+
+/// What a task becomes whose end is asked for, and what that does to its newest attempt.
+fn cancel(task: &Task, now: Timestamp) -> Result<(Task, AttemptStep)> {
+    let by_agent = task.spec.driver.needs().is_some();
+    Ok(match task.status.holds() {
+        true if by_agent => (task.cancelling(now)?, AttemptStep::AskEnd),
+        true => {
+            let end = AttemptEnd::by_hand(AttemptStatus::Cancelled, Some(reason::CANCELLED));
+            (task.cancelled(now)?, AttemptStep::End(end))
+        }
+        // The newest attempt of a pending task has come to its own end before.
+        false => (task.cancelled(now)?, AttemptStep::Keep),
+    })
 }
 
 fn check_deadline(spec: &TaskSpec, now: Timestamp) -> Result<()> {

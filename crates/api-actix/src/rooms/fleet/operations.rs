@@ -2,9 +2,9 @@
 
 use crate::{
     ApiError,
-    extract::{Id, Query},
-    reply::{Listed, Reply},
-    rooms::{Actor, dto},
+    extract::{Id, Once, PreferWait, Query},
+    reply::{Listed, Reply, Settled},
+    rooms::{Actor, delivery, dto, once_of, settled, system::Changes},
 };
 use actix_web::web::Data;
 use domain::{
@@ -17,6 +17,7 @@ use domain::{
     },
     ids::{OperationId, ServerId, TaskId},
     page::PageRequest,
+    scheduling::TaskService,
 };
 use paperclip::actix::{
     api_v2_operation,
@@ -30,6 +31,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
     config
         .service(web::resource("/operations").route(web::get().to(operation_list)))
         .service(web::resource("/operations/{id}").route(web::get().to(operation_get)))
+        .service(web::resource("/operations/{id}/cancel").route(web::post().to(operation_cancel)))
         .service(web::resource("/servers/{id}/actions").route(web::get().to(server_operation_list)));
 }
 
@@ -179,6 +181,35 @@ async fn operation_get(
     id: Id<OperationId>,
 ) -> Result<Reply<OperationView>, ApiError> {
     Ok(Reply::new(agents.operation_get(&actor, id.0).await?.into()))
+}
+
+/// Cancel an operation
+///
+/// Ends what it runs, and with that its task, as cancelling the task does. It goes on until its agent has said that it
+/// has ended: that is answered with 202.
+#[api_v2_operation(tags("fleet"), operation_id = "operation_cancel")]
+async fn operation_cancel(
+    actor: Actor,
+    agents: Data<AgentService>,
+    tasks: Data<TaskService>,
+    changes: Data<Changes>,
+    id: Id<OperationId>,
+    once: Once,
+    prefer: PreferWait,
+) -> Result<Settled<Reply<OperationView>, OperationView>, ApiError> {
+    let once = once_of(&actor, once);
+    // What happens after this moment wakes whoever waits.
+    let changes = changes.0.clone();
+    let order = agents.operation_to_cancel(&actor, id.0).await?;
+    let done = tasks.operation_cancel(&actor, &order, once).await?;
+    let look = async || Ok(agents.operation_get(&actor, id.0).await?);
+    let is_open = |operation: &Operation| operation.state.is_open();
+    let operation = settled(prefer.0, changes, look().await?, is_open, look).await?;
+    Ok(if is_open(&operation) {
+        Settled::Underway(operation.into())
+    } else {
+        Settled::Done(Reply::new(operation.into()).delivered(delivery(&done)))
+    })
 }
 
 /// List the operations of a server
