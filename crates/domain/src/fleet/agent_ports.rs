@@ -58,7 +58,10 @@ pub trait Enrollments: Send + Sync {
     /// on it, and is of that architecture, becomes this machine's: its operator's members stay, what `server` says of
     /// the machine replaces the rest ([`super::Namesake::adopted`]).
     ///
-    /// MUST check the token again in the transaction ([`Enrollment::check_good`] at the time of the change's entry), and
+    /// An agent that asks again ([`super::Namesake::asks_again`]) gets this token instead of its first one, and no more
+    /// happens.
+    ///
+    /// MUST otherwise check the token in the transaction ([`Enrollment::check_good`] at the time of the entry), and
     /// fail with [`crate::Error::Unauthenticated`] if it is gone, with `pool_gone` if its pool is, and with `name_taken`
     /// if there is another server of that name.
     async fn join(

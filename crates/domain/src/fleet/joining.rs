@@ -1,7 +1,7 @@
 //! What a machine becomes when it joins: a server of its own, or the one that was registered under its name.
 
 use super::{
-    agent_ports::AgentAccount,
+    agent_ports::{AgentAccount, NewAgent},
     enrollment::Enrollment,
     model::{Inventory, NewServer, Server, ServerStatus},
 };
@@ -82,6 +82,14 @@ impl Namesake {
             updated_at: now,
             ..before.clone()
         })
+    }
+
+    /// Whether the agent that joins is the one that this server has already: it asks again, because the answer that let
+    /// it in was lost on the way, and it has never been heard of since.
+    #[must_use]
+    pub fn asks_again(&self, agent: &NewAgent) -> bool {
+        let seen = self.server.inventory.last_seen_at;
+        self.agent.as_ref().is_some_and(|known| known.place == agent.place && seen <= Some(known.enrolled_at))
     }
 
     fn check_free(&self, machine: &NewServer) -> Result<()> {

@@ -115,3 +115,20 @@ fn a_server_with_all_the_tags_that_it_may_have_gets_no_more() {
     let Err(Error::Conflict { code: "too_many_tags", reason }) = refused else { panic!("{refused:?}") };
     assert!(reason.contains("a server must have at most 64 entries"), "{reason}");
 }
+
+#[test]
+fn only_the_same_agent_may_ask_again_and_only_until_it_is_heard_of() {
+    let check = |place: &str, seen: Option<Timestamp>, expected: bool| {
+        let agent = AgentAccount { server_id: ServerId(5), place: "there".to_owned(), enrolled_at: START };
+        let mut found = Namesake { agent: Some(agent), ..namesake() };
+        found.server.inventory.last_seen_at = seen;
+        let joins = NewAgent { token_digest: "d".to_owned(), place: place.to_owned() };
+        assert_eq!(found.asks_again(&joins), expected, "{place} {seen:?}");
+        found.agent = None;
+        assert!(!found.asks_again(&joins), "nobody has joined");
+    };
+    check("there", None, true);
+    check("there", Some(START), true);
+    check("there", Some(START + TimeDelta::microseconds(1)), false);
+    check("elsewhere", Some(START), false);
+}

@@ -52,6 +52,12 @@ pub(super) fn insert(
     Ok(())
 }
 
+/// Gives the agent of a server, which has never been heard of, another token.
+pub(super) fn set_token(connection: &mut AnyConnection, server: ServerId, digest: &str) -> Result<(), Failure> {
+    diesel::update(agents::table.find(server.0)).set(agents::token_digest.eq(digest)).execute(connection)?;
+    Ok(())
+}
+
 /// The server whose agent's token has this digest, and its name.
 pub(crate) fn by_token(connection: &mut AnyConnection, digest: &str) -> Result<Option<(ServerId, String)>, Failure> {
     let row: Option<(i64, String)> = agents::table

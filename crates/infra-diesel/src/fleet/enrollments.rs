@@ -108,8 +108,17 @@ struct Joining {
 impl Joining {
     fn join(&self, connection: &mut AnyConnection, entry: AuditEntry) -> Result<(Server, Trace), Failure> {
         let now = entry.created_at;
+        let namesake = namesake(connection, &self.machine.name)?;
+        if let Some(found) = namesake.as_ref().filter(|found| found.asks_again(&self.agent)) {
+            let server = found.server.clone();
+            agents::set_token(connection, server.id, &self.agent.token_digest)?;
+            let message = entry.message.as_deref().unwrap_or_default();
+            let message = format!("{message}, once more: it has not been heard of since");
+            let trace = trace(entry.changed(&server, &server).because(message), &server);
+            return Ok((server, trace));
+        }
         let enrollment = self.use_up(connection, now)?;
-        let (server, entry) = if let Some(found) = namesake(connection, &self.machine.name)? {
+        let (server, entry) = if let Some(found) = namesake {
             let server = found.adopted(&enrollment, &self.machine, self.inventory.clone(), now)?;
             replace(connection, &server)?;
             let entry = entry.changed(&found.server, &server);

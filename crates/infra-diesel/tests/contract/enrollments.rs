@@ -36,6 +36,7 @@ on_both!(
     a_join_that_fails_leaves_nothing_behind,
     a_registered_server_becomes_the_machines,
     a_server_that_may_be_another_machine_is_left_alone,
+    an_agent_that_was_never_heard_of_gets_another_token,
 );
 
 /// A token with this much of it different.
@@ -259,7 +260,7 @@ async fn a_join_that_fails_leaves_nothing_behind(store: Store) {
 
     let reason = check_conflict(store.join(&lost, "edge-3").await, "pool_gone");
     assert!(reason.contains("\"lost\""), "{reason}");
-    check_conflict(store.join(&enrollment, "edge-1").await, "name_taken");
+    check_conflict(store.join_as(&enrollment, "edge-1", new_agent("another")).await, "name_taken");
     // The agent's row is the last of all to be written, and refused for a token that is another's.
     for name in ["edge-2", "edge-3"] {
         let change = entry_at("agent.enroll", 60).into();
@@ -321,7 +322,8 @@ async fn a_server_that_may_be_another_machine_is_left_alone(store: Store) {
     let enrollment = store.enrollment("rack").await;
     let refused = async |server: ServerId, name: &str, words: &str| {
         let before = store.servers.get(server).await.unwrap();
-        let reason = check_conflict(store.join(&enrollment, name).await, "name_taken");
+        let joined = store.join_as(&enrollment, name, new_agent("another")).await;
+        let reason = check_conflict(joined, "name_taken");
         assert!(reason.contains(words) && reason.contains("give this machine another name"), "{reason}");
         assert_eq!(store.servers.get(server).await.unwrap(), before);
     };
@@ -342,4 +344,22 @@ async fn a_server_that_may_be_another_machine_is_left_alone(store: Store) {
     let arm = store.servers.create(arm, change("server.create")).await.unwrap().value;
     refused(arm.id, "arm", "arm64").await;
     assert_eq!((uses(&store, &enrollment).await, store.agents.servers().await.unwrap()), (1, vec![theirs.id]));
+}
+
+async fn an_agent_that_was_never_heard_of_gets_another_token(store: Store) {
+    let enrollment = made(&store, "rack", |request| request.max_uses = 1).await;
+    let joined = store.join(&enrollment, "edge-1").await.unwrap();
+    let again = || NewAgent { token_digest: "agent-again".to_owned(), ..new_agent("edge-1") };
+    assert_eq!(store.join_as(&enrollment, "edge-1", again()).await.unwrap(), joined);
+    let opened = async |digest: &str| store.sessions.find_credential(digest).await.unwrap();
+    assert_eq!(opened("agent-edge-1").await, None, "its answer was lost");
+    let agent = Credential::Agent { server: joined.id, name: "edge-1".to_owned() };
+    assert_eq!(opened("agent-again").await, Some(agent.clone()));
+    assert_eq!((uses(&store, &enrollment).await, servers(&store).await), (1, vec![joined.clone()]));
+    let row = store.last_row().await;
+    assert_eq!(row.entry.target, Some(format!("server:{}", joined.id)));
+
+    store.agents.touch(vec![(joined.id, at(61))]).await.unwrap();
+    check_unauthenticated(store.join_as(&enrollment, "edge-1", new_agent("edge-1")).await);
+    assert_eq!(opened("agent-again").await, Some(agent));
 }

@@ -109,8 +109,13 @@ impl Process {
 
     /// Has a machine join a minute after the beginning.
     pub(crate) async fn join(&self, enrollment: &Enrollment, name: &str) -> Result<Server> {
+        self.join_as(enrollment, name, new_agent(name)).await
+    }
+
+    /// The same with this agent.
+    pub(crate) async fn join_as(&self, enrollment: &Enrollment, name: &str, agent: NewAgent) -> Result<Server> {
         let change = entry_at("agent.enroll", 60).into();
-        let joined = self.enrollments.join(enrollment.id, new_server(name), inventory(), new_agent(name), change);
+        let joined = self.enrollments.join(enrollment.id, new_server(name), inventory(), agent, change);
         joined.await.map(|done| done.value)
     }
 
