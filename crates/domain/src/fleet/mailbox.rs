@@ -12,15 +12,15 @@ use crate::{
     ids::{OperationId, ServerId},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 /// After how long an agent is told again what it has not reported on: it may have lost the answer.
 pub const AGAIN: Duration = Duration::from_secs(30);
-/// The most operations in one answer.
-const MOST: usize = 64;
+/// The most operations in one answer: an order is up to a MiB long, and an agent takes 64 MiB.
+const MOST: usize = 32;
 
 /// Is told which server's agent there is something for. Called on the thread that commits, so it MUST NOT wait.
 pub type AgentBell = Box<dyn Fn(ServerId) + Send + Sync>;
@@ -164,6 +164,8 @@ impl Follower for Mailbox {
             let known = std::mem::take(&mut items.operations);
             told.extend(known.into_iter().filter_map(|(id, item)| Some((id, item.told?))));
         }
+        let there: BTreeSet<ServerId> = state.servers.iter().map(|server| server.id).collect();
+        boxes.retain(|server, _| there.contains(server));
         for operation in &state.operations {
             let item = Item { operation: operation.clone(), told: told.remove(&operation.id) };
             boxes.entry(operation.server_id).or_default().operations.insert(operation.id, item);

@@ -223,9 +223,22 @@ impl Task {
     /// `illegal_transition`, if it has neither been placed nor lost.
     pub fn found_running(&self, now: Timestamp) -> Result<Self> {
         self.only_from(&[TaskStatus::Scheduled, TaskStatus::Unknown], "only a placed task can be reported as running")?;
-        let cancelling = self.reason.as_deref() == Some(reason::CANCELLING);
         let after = Self { started_at: self.started_at.or(Some(now)), ..self.moved(TaskStatus::Running, now) };
-        Ok(if cancelling { Self { reason: self.reason.clone(), detail: self.detail.clone(), ..after } } else { after })
+        Ok(if self.is_cancelling() {
+            after.with_end_asked_for("its agent has not said yet that it has ended")
+        } else {
+            after
+        })
+    }
+
+    fn is_cancelling(&self) -> bool {
+        self.reason.as_deref() == Some(reason::CANCELLING)
+    }
+
+    /// That its end was asked for is kept, whatever becomes of it until then.
+    fn with_end_asked_for(self, but: &str) -> Self {
+        let detail = format!("its end was asked for, and {but}");
+        Self { reason: Some(reason::CANCELLING.to_owned()), detail: Some(detail), ..self }
     }
 
     /// This task with its attempt ended, as its agent says. `asked` says whether its user wanted the end. A failed
@@ -254,10 +267,16 @@ impl Task {
     #[must_use]
     pub fn lost(&self, now: Timestamp) -> Option<Self> {
         let placed = matches!(self.status, TaskStatus::Scheduled | TaskStatus::Running);
-        placed.then(|| Self {
-            reason: Some(reason::CONTACT_LOST.to_owned()),
-            detail: Some("contact with its server is lost; it may be running".to_owned()),
-            ..self.moved(TaskStatus::Unknown, now)
+        placed.then(|| {
+            let after = self.moved(TaskStatus::Unknown, now);
+            if self.is_cancelling() {
+                return after.with_end_asked_for("contact with its server is lost; it may be running");
+            }
+            Self {
+                reason: Some(reason::CONTACT_LOST.to_owned()),
+                detail: Some("contact with its server is lost; it may be running".to_owned()),
+                ..after
+            }
         })
     }
 
@@ -265,7 +284,10 @@ impl Task {
     #[must_use]
     pub fn found(&self, now: Timestamp) -> Option<Self> {
         let waits = self.status == TaskStatus::Unknown && self.started_at.is_none();
-        waits.then(|| self.moved(TaskStatus::Scheduled, now))
+        waits.then(|| {
+            let after = self.moved(TaskStatus::Scheduled, now);
+            if self.is_cancelling() { after.with_end_asked_for("its agent is back and is told") } else { after }
+        })
     }
 
     /// This task, whose end its user wants and its agent has to bring about.
@@ -275,14 +297,11 @@ impl Task {
     pub fn cancelling(&self, now: Timestamp) -> Result<Self> {
         let placed = [TaskStatus::Scheduled, TaskStatus::Running, TaskStatus::Unknown];
         self.only_from(&placed, "only a placed task is ended by its agent")?;
-        if self.reason.as_deref() == Some(reason::CANCELLING) {
-            return Err(self.illegal("it is being cancelled already; its agent has not said yet that it has ended"));
+        let waiting = "its agent has not said yet that it has ended";
+        if self.is_cancelling() {
+            return Err(self.illegal(&format!("it is being cancelled already; {waiting}")));
         }
-        Ok(Self {
-            reason: Some(reason::CANCELLING.to_owned()),
-            detail: Some("its end was asked for, and its agent has not said yet that it has ended".to_owned()),
-            ..self.moved(self.status, now)
-        })
+        Ok(self.moved(self.status, now).with_end_asked_for(waiting))
     }
 }
 

@@ -123,6 +123,11 @@ fn a_second_cancellation_is_refused_and_the_first_is_remembered() {
     assert_eq!((asked.status, asked.reason.as_deref()), (TaskStatus::Scheduled, Some("cancelling")));
     assert!(matches!(asked.cancelling(START), Err(Error::Conflict { code: "illegal_transition", .. })));
     assert_eq!(asked.found_running(START).unwrap().reason.as_deref(), Some("cancelling"));
+    let lost = asked.lost(START).unwrap();
+    assert_eq!((lost.status, lost.reason.as_deref()), (TaskStatus::Unknown, Some("cancelling")));
+    for back in [lost.found(START).unwrap(), lost.found_running(START).unwrap()] {
+        assert_eq!(back.reason.as_deref(), Some("cancelling"), "{:?}", back.status);
+    }
     assert!(on_server(TaskStatus::Completed).cancelling(START).is_err());
 }
 
