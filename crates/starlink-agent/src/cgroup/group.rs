@@ -103,6 +103,12 @@ impl Group {
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// Whether there is any: what is in it can be found then.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        !self.folders.is_empty()
+    }
+
     /// The processes in it.
     #[must_use]
     pub fn processes(&self) -> Vec<Pid> {

@@ -4,7 +4,7 @@ use super::{
     enter::{Refusal, STAGE},
     now,
 };
-use crate::logs::Writer;
+use crate::{cgroup::Group, logs::Writer};
 use chrono::{DateTime, Utc};
 use domain::{fleet::protocol::LogStream, scheduling::reason};
 use nix::{
@@ -121,10 +121,10 @@ impl Run {
 
     /// Takes in what the program has said and what has become of it, without waiting for anything. Tells whether it has
     /// just begun.
-    pub(super) fn look(&mut self, log: &mut Writer, block: &mut Vec<u8>) -> bool {
+    pub(super) fn look(&mut self, group: &Group, log: &mut Writer, block: &mut Vec<u8>) -> bool {
         block.resize(BLOCK, 0);
         // First what has ended: what it said before that is there then.
-        self.over = self.over || self.reap();
+        self.over = self.over || self.reap() && group.processes().is_empty();
         let begun = self.listen(block);
         for (output, stream) in self.outputs.iter_mut().zip([LogStream::Stdout, LogStream::Stderr]) {
             let Some(file) = output else { continue };

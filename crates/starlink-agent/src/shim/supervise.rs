@@ -79,13 +79,17 @@ impl Supervisor {
         let _ = setsid();
         umask(Mode::S_IRWXG | Mode::S_IRWXO);
         std::env::set_current_dir("/")?;
-        prctl::set_child_subreaper(true)?;
+        let adopts = prctl::set_child_subreaper(true);
         let _ = prctl::set_name(c"starlink-shim");
         // The last to go when memory runs out: without it nobody would know how the work ended.
         let _ = fs::write("/proc/self/oom_score_adj", "-998");
 
         let files = Files::of(&folder);
         let plan = files.plan()?.ok_or_else(|| io::Error::other("there is nothing to be run"))?;
+        // What its programs leave behind is found in its group, where it does not become a child of this process.
+        if let (Err(error), false) = (adopts, plan.group.is_there()) {
+            return Err(io::Error::other(format!("what a program leaves behind would not be found: {error}")));
+        }
         let life = OpenOptions::new().read(true).write(true).open(files.life())?;
         if !files.take(&Claim { shim: Some(Mark::own()?) })? {
             return Ok(None);
@@ -226,7 +230,7 @@ impl Supervisor {
             self.look_for_stop();
         }
         if let Some(run) = run
-            && run.look(&mut self.log, &mut self.block)
+            && run.look(&self.plan.group, &mut self.log, &mut self.block)
         {
             tell_started();
         }
