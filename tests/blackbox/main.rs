@@ -13,6 +13,7 @@ mod failures;
 mod fleet;
 mod idempotency;
 mod identity;
+mod machines;
 mod pools;
 mod scheduling;
 mod secrets;

@@ -28,6 +28,8 @@ pub struct AgentOptions {
 pub struct Agent {
     child: Child,
     leftovers: Leftovers,
+    /// What comes before the program in its command line.
+    prefix: Vec<String>,
     starts: u32,
     options: AgentOptions,
     directory: TempDir,
@@ -40,12 +42,21 @@ impl Agent {
     /// If it cannot be started.
     #[must_use]
     pub fn join(options: AgentOptions, token: &str) -> Self {
+        Self::join_through(Vec::new(), options, token)
+    }
+
+    /// The same through another program, which replaces itself by what the rest of its command line says.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn join_through(prefix: Vec<String>, options: AgentOptions, token: &str) -> Self {
         let directory = passable();
         let state = options.state_dir.clone().unwrap_or_else(|| directory.path().join("state"));
-        let mut command = command(&options, &state, &log_file(&directory, 1), "join");
+        let mut command = command(&prefix, &options, &state, &log_file(&directory, 1), "join");
         command.args(["--server", &options.server, "--name", &options.name]).env("STARLINK_JOIN_TOKEN", token);
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", options.program.display()));
-        Self { child, leftovers: Leftovers::of(&state), starts: 1, options, directory }
+        Self { child, leftovers: Leftovers::of(&state), prefix, starts: 1, options, directory }
     }
 
     /// Its state directory.
@@ -57,8 +68,15 @@ impl Agent {
     /// Whether the server has ever given it a session: it has kept what it was told then.
     #[must_use]
     pub fn has_had_a_session(&self) -> bool {
-        let known = fs::read_to_string(self.leftovers.directory.join("server.json")).unwrap_or_default();
-        serde_json::from_str::<serde_json::Value>(&known).is_ok_and(|known| known["installation"].is_string())
+        self.installation().is_some()
+    }
+
+    /// The installation that it belongs to, once it has had a session: what it begins carries that.
+    #[must_use]
+    pub fn installation(&self) -> Option<String> {
+        let known = fs::read_to_string(self.leftovers.directory.join("server.json")).ok()?;
+        let known: serde_json::Value = serde_json::from_str(&known).ok()?;
+        known["installation"].as_str().map(str::to_owned)
     }
 
     /// What it has begun.
@@ -131,7 +149,7 @@ impl Agent {
     pub fn restart(&mut self) {
         self.starts += 1;
         let log = log_file(&self.directory, self.starts);
-        let mut command = command(&self.options, &self.leftovers.directory, &log, "run");
+        let mut command = command(&self.prefix, &self.options, &self.leftovers.directory, &log, "run");
         self.child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.options.program.display()));
     }
 
@@ -141,10 +159,19 @@ impl Agent {
     /// If it cannot be started.
     #[must_use]
     pub fn run_on(options: AgentOptions, state: &Path) -> Self {
+        Self::run_through(Vec::new(), options, state)
+    }
+
+    /// The same through another program, as [`Agent::join_through`].
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn run_through(prefix: Vec<String>, options: AgentOptions, state: &Path) -> Self {
         let directory = passable();
-        let mut command = command(&options, state, &log_file(&directory, 1), "run");
+        let mut command = command(&prefix, &options, state, &log_file(&directory, 1), "run");
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", options.program.display()));
-        Self { child, leftovers: Leftovers::of(state), starts: 1, options, directory }
+        Self { child, leftovers: Leftovers::of(state), prefix, starts: 1, options, directory }
     }
 }
 
@@ -226,13 +253,22 @@ fn log_file(directory: &TempDir, start: u32) -> PathBuf {
     directory.path().join(format!("log.{start}"))
 }
 
-fn command(options: &AgentOptions, state: &Path, log: &Path, what: &str) -> Command {
+fn command(prefix: &[String], options: &AgentOptions, state: &Path, log: &Path, what: &str) -> Command {
     let log = File::create(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
     let errors = log.try_clone().unwrap_or_else(|error| panic!("no log file: {error}"));
-    let mut command = Command::new(&options.program);
+    let mut command = match prefix.split_first() {
+        None => Command::new(&options.program),
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(&options.program);
+            command
+        }
+    };
     command.arg(what).arg("--state-dir").arg(state).args(&options.arguments);
-    // Whatever engine this machine has is none of a test's business.
-    command.args(["--docker-socket", "/nonexistent/docker.sock"]);
+    // Whatever engine this machine has is none of a test's business, unless it says so.
+    if !options.arguments.iter().any(|argument| argument == "--docker-socket") {
+        command.args(["--docker-socket", "/nonexistent/docker.sock"]);
+    }
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
     command
 }

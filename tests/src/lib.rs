@@ -4,6 +4,7 @@
 mod agent;
 mod client;
 mod command;
+mod machines;
 mod postgres;
 mod server;
 mod sql;
@@ -12,6 +13,7 @@ mod tmpfs;
 pub use agent::{Agent, AgentOptions, Leftovers};
 pub use client::{Answer, Client};
 pub use command::{Finished, run};
+pub use machines::{Alone, Machine, Machines, machines};
 pub use postgres::{Cluster, fresh_postgres, shared_postgres};
 pub use server::{Server, ServerOptions, eventually, wait_for};
 pub use sql::Sql;

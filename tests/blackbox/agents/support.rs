@@ -85,7 +85,7 @@ pub(super) fn server_with(backend: Backend, arguments: &[&str]) -> Server {
 }
 
 /// A new join token: its secret.
-pub(super) async fn join_token(admin: &Client, more: Value) -> String {
+pub(crate) async fn join_token(admin: &Client, more: Value) -> String {
     let made = enrollment(admin, more).await;
     made.at("/token").as_str().unwrap().to_owned()
 }
@@ -98,12 +98,12 @@ pub(super) async fn enrollment(admin: &Client, more: Value) -> Answer {
 }
 
 /// The server of this name, if there is one.
-pub(super) async fn server_named(admin: &Client, name: &str) -> Option<Value> {
+pub(crate) async fn server_named(admin: &Client, name: &str) -> Option<Value> {
     walk(admin, "/servers").await.into_iter().find(|row| row["name"] == name)
 }
 
 /// Waits until a server is in this status.
-pub(super) async fn server_becomes(admin: &Client, id: i64, status: &str) -> Answer {
+pub(crate) async fn server_becomes(admin: &Client, id: i64, status: &str) -> Answer {
     eventually(&format!("server {id} to be {status}"), async || {
         let answer = admin.get(&format!("/servers/{id}")).await.expect(200);
         (answer.at("/status") == status).then_some(answer)
@@ -112,12 +112,12 @@ pub(super) async fn server_becomes(admin: &Client, id: i64, status: &str) -> Ans
 }
 
 /// How many cores of a server are available.
-pub(super) async fn available(admin: &Client, server: i64) -> f64 {
+pub(crate) async fn available(admin: &Client, server: i64) -> f64 {
     admin.get(&format!("/servers/{server}")).await.expect(200).at("/available_cpu").as_f64().unwrap()
 }
 
 /// Posts a task that runs this shell script, with other members as well; its id.
-pub(super) async fn shell(client: &Client, script: &str, more: Value) -> i64 {
+pub(crate) async fn shell(client: &Client, script: &str, more: Value) -> i64 {
     let mut body = json!({
         "name": "t", "driver": "exec", "command": ["sh", "-c", script], "required_cpu": 0.1,
     });
@@ -126,17 +126,17 @@ pub(super) async fn shell(client: &Client, script: &str, more: Value) -> i64 {
 }
 
 /// The task as it is now.
-pub(super) async fn shown(client: &Client, id: i64) -> Answer {
+pub(crate) async fn shown(client: &Client, id: i64) -> Answer {
     client.get(&format!("/tasks/{id}")).await.expect(200)
 }
 
 /// Waits until the task is in this status.
-pub(super) async fn becomes(client: &Client, id: i64, status: &str) -> Answer {
+pub(crate) async fn becomes(client: &Client, id: i64, status: &str) -> Answer {
     until(client, id, status, |task| task.at("/status") == status).await
 }
 
 /// Waits until the task has come to its end, whichever.
-pub(super) async fn ended(client: &Client, id: i64) -> Answer {
+pub(crate) async fn ended(client: &Client, id: i64) -> Answer {
     let ends = ["completed", "failed", "cancelled"];
     until(client, id, "ended", |task| ends.iter().any(|end| task.at("/status") == *end)).await
 }
@@ -154,19 +154,19 @@ async fn until(client: &Client, id: i64, what: &str, there: impl Fn(&Answer) -> 
 }
 
 /// The newest attempt of a task.
-pub(super) async fn attempt(client: &Client, id: i64) -> Value {
+pub(crate) async fn attempt(client: &Client, id: i64) -> Value {
     let attempts = walk(client, &format!("/tasks/{id}/attempts")).await;
     attempts.into_iter().max_by_key(|attempt| attempt["number"].as_i64()).unwrap()
 }
 
 /// What is written down of a target: the actions of its audit rows, oldest first.
-pub(super) async fn trail(admin: &Client, target: &str) -> Vec<String> {
+pub(crate) async fn trail(admin: &Client, target: &str) -> Vec<String> {
     let rows = admin.get(&format!("/audit/logs?target={target}&limit=100")).await.expect(200);
     column(&rows, "action").iter().rev().map(|action| action.as_str().unwrap().to_owned()).collect()
 }
 
 /// The ledger agrees with the tasks, and the audit log is as it was written.
-pub(super) async fn check_books(client: &Client) {
+pub(crate) async fn check_books(client: &Client) {
     let ledger = client.get("/scheduling/ledger").await.expect(200);
     assert_eq!(ledger.json, json!({ "consistent": true, "discrepancies": [] }));
     let audit = client.get("/audit/verify").await.expect(200);
@@ -174,7 +174,7 @@ pub(super) async fn check_books(client: &Client) {
 }
 
 /// Everything has ended: the books are right, all room is free, and nothing runs any more.
-pub(super) async fn check_at_rest(client: &Client, leftovers: &[&Leftovers]) {
+pub(crate) async fn check_at_rest(client: &Client, leftovers: &[&Leftovers]) {
     check_books(client).await;
     for row in walk(client, "/servers").await {
         for what in ["cpu", "memory", "storage"] {
@@ -192,32 +192,37 @@ pub(super) async fn check_nothing_runs(left: &Leftovers) {
 }
 
 /// Counts how often programs were run, whoever they run as.
-pub(super) struct Tally(TempDir);
+pub(crate) struct Tally(TempDir);
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         Self(directory)
     }
 
-    /// A file in its directory, which anybody may write to.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    /// Its directory, which anybody may write to.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+
+    /// A file there.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// A script that counts its runs under this name, and goes on.
-    pub(super) fn script(&self, name: &str, rest: &str) -> String {
+    pub(crate) fn script(&self, name: &str, rest: &str) -> String {
         format!("echo run >> {}; {rest}", self.file(name).display())
     }
 
     /// How often it was run.
-    pub(super) fn runs(&self, name: &str) -> usize {
+    pub(crate) fn runs(&self, name: &str) -> usize {
         fs::read_to_string(self.file(name)).unwrap_or_default().lines().count()
     }
 
     /// Waits until it has been run.
-    pub(super) async fn has_run(&self, name: &str) {
+    pub(crate) async fn has_run(&self, name: &str) {
         eventually(&format!("{name} to run"), async || (self.runs(name) > 0).then_some(())).await;
     }
 }

@@ -13,11 +13,13 @@ use std::{
 };
 
 /// Busybox for this machine; runs a shell unless told otherwise.
-pub(crate) const BUSYBOX: &str = "starlink-test/busybox:1";
+pub const BUSYBOX: &str = "starlink-test/busybox:1";
 /// Says that it is for another architecture.
-pub(crate) const FOREIGN: &str = "starlink-test/foreign:1";
+pub const FOREIGN: &str = "starlink-test/foreign:1";
 /// Says that it is for this machine, and its only program is for another one.
-pub(crate) const LYING: &str = "starlink-test/lying:1";
+pub const LYING: &str = "starlink-test/lying:1";
+/// All of them.
+pub const ALL: [&str; 3] = [BUSYBOX, FOREIGN, LYING];
 
 const APPLETS: [&str; 21] = [
     "sh", "sleep", "echo", "cat", "ls", "nc", "id", "dd", "yes", "head", "tail", "kill", "true", "false", "touch",
@@ -27,7 +29,8 @@ const APPLETS: [&str; 21] = [
 const MACHINE: std::ops::Range<usize> = 18..20;
 
 /// What engines call this machine's architecture, and another one with its number in ELF files.
-pub(crate) fn architectures() -> (&'static str, &'static str, u16) {
+#[must_use]
+pub fn architectures() -> (&'static str, &'static str, u16) {
     match std::env::consts::ARCH {
         "x86_64" => ("amd64", "arm64", 183),
         "aarch64" => ("arm64", "riscv64", 243),
@@ -35,17 +38,9 @@ pub(crate) fn architectures() -> (&'static str, &'static str, u16) {
     }
 }
 
-/// Puts them into an engine.
-pub(crate) fn load(engine: &Engine) {
-    let (native, foreign, machine) = architectures();
-    let busybox = fs::read(which("busybox")).unwrap();
-    let mut changed = busybox.clone();
-    changed[MACHINE].copy_from_slice(&machine.to_le_bytes());
-    let archives = [
-        archive(BUSYBOX, native, &busybox, &["/bin/sh"]),
-        archive(FOREIGN, foreign, &busybox, &["/bin/sh"]),
-        archive(LYING, native, &changed, &["/bin/busybox", "true"]),
-    ];
+/// Puts those of these names into an engine.
+pub(crate) fn load(engine: &Engine, names: &[&str]) {
+    let archives: Vec<Vec<u8>> = names.iter().map(|name| image(name)).collect();
     let socket = engine.socket();
     super::apart(async move {
         let client = super::client(&socket);
@@ -54,6 +49,20 @@ pub(crate) fn load(engine: &Engine) {
             client.import_image(options, body_full(archive.into()), None).try_collect::<Vec<_>>().await.unwrap();
         }
     });
+}
+
+fn image(name: &str) -> Vec<u8> {
+    let (native, foreign, machine) = architectures();
+    let mut busybox = fs::read(which("busybox")).unwrap();
+    match name {
+        BUSYBOX => archive(name, native, &busybox, &["/bin/sh"]),
+        FOREIGN => archive(name, foreign, &busybox, &["/bin/sh"]),
+        LYING => {
+            busybox[MACHINE].copy_from_slice(&machine.to_le_bytes());
+            archive(name, native, &busybox, &["/bin/busybox", "true"])
+        }
+        other => panic!("there is no image {other}"),
+    }
 }
 
 fn which(program: &str) -> std::path::PathBuf {
