@@ -19,10 +19,11 @@ build: build-tools ## Build everything for development
 	cargo build --locked --workspace --all-targets
 
 # The programs come first: the tests that kill and restart a server run them, and `cargo test` alone
-# builds the programs of no other package than the one it tests.
+# builds the programs of no other package than the one it tests, and none for other architectures.
 .PHONY: test
 test: build-tools test-tools ## Run every test, on SQLite and PostgreSQL, then Schemathesis
 	cargo build --locked --workspace --bins
+	scripts/build-foreign-agents
 	scripts/with-postgres cargo test --locked --workspace
 	scripts/schemathesis
 

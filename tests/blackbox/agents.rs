@@ -3,11 +3,12 @@
 mod contact;
 mod disk;
 mod ends;
+mod foreign;
 mod joining;
 mod logs;
 mod machine;
 mod protocol;
 mod proxy;
 mod storm;
-mod support;
+pub(crate) mod support;
 mod survival;
