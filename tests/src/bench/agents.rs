@@ -9,10 +9,11 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{
-    path::PathBuf,
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
+use test_engine::{Engine, images::BUSYBOX};
 use tests::{Agent, AgentOptions, Server};
 use tokio::time::sleep;
 
@@ -32,7 +33,8 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start(site: &Site, agents: u32) -> Outcome<Self> {
+    /// A server with so many agents; they find an engine at `socket`, if anybody does.
+    async fn start(site: &Site, agents: u32, socket: Option<&Path>) -> Outcome<Self> {
         let server = site.start()?;
         let target = Target::of(&server)?;
         let mut connection = Connection::open(&target).await?;
@@ -40,7 +42,8 @@ impl Bench {
         connection.expect(&target.post("/enrollments", &body), 201).await?;
         let made = connection.json()?;
         let token = made["token"].as_str().ok_or("no token")?;
-        let agents: Vec<Agent> = (0..agents).map(|number| agent(&server, number, token)).collect::<Outcome<_>>()?;
+        let agents: Vec<Agent> =
+            (0..agents).map(|number| agent(&server, number, token, socket)).collect::<Outcome<_>>()?;
         let mut bench = Self { server, target, connection, agents };
         let count = bench.agents.len();
         bench.wait(&format!("/servers?status=online&limit={count}"), |found| items(found) == count).await?;
@@ -78,26 +81,21 @@ fn items(found: &Value) -> usize {
     found.as_array().map_or(0, Vec::len)
 }
 
-fn agent(server: &Server, number: u32, token: &str) -> Outcome<Agent> {
+fn agent(server: &Server, number: u32, token: &str, socket: Option<&Path>) -> Outcome<Agent> {
+    let socket = socket.map(|socket| ["--docker-socket".to_owned(), socket.display().to_string()]);
     let options = AgentOptions {
         program: std::env::current_exe()?.with_file_name("agent-under-test"),
         server: server.base.clone(),
         name: format!("bench-{number}"),
         state_dir: None,
-        arguments: ["--allow-exec", "--docker-socket", &docker_socket().display().to_string()]
-            .map(str::to_owned)
-            .into(),
+        arguments: std::iter::once("--allow-exec".to_owned()).chain(socket.into_iter().flatten()).collect(),
     };
     Ok(Agent::join(options, token))
 }
 
-fn docker_socket() -> PathBuf {
-    std::env::var_os("STARLINK_BENCH_DOCKER").map_or_else(|| "/var/run/docker.sock".into(), PathBuf::from)
-}
-
 /// What an agent needs that has nothing to do.
 pub(crate) async fn at_rest(site: &Site) -> Outcome<Vec<Row>> {
-    let bench = Bench::start(site, 1).await?;
+    let bench = Bench::start(site, 1, None).await?;
     let pid = bench.agents.first().ok_or("no agent")?.pid();
     // What belongs to the start is over by then.
     sleep(Duration::from_secs(5)).await;
@@ -123,7 +121,7 @@ pub(crate) async fn at_rest(site: &Site) -> Outcome<Vec<Row>> {
 
 /// Many processes that do nothing, through several agents: from the first post to the last end.
 pub(crate) async fn processes(site: &Site) -> Outcome<Row> {
-    let mut bench = Bench::start(site, AGENTS).await?;
+    let mut bench = Bench::start(site, AGENTS, None).await?;
     let (cpu, began) = (bench.cpu()?, Instant::now());
     let body = json!({
         "name": "true", "driver": "exec", "command": ["/bin/true"], "required_cpu": 0.01, "required_memory": 0.01,
@@ -149,17 +147,22 @@ pub(crate) async fn processes(site: &Site) -> Outcome<Row> {
     })
 }
 
-/// A container from its post until it runs, beside the engine's own client, by turns. Nothing, if there is no engine.
-pub(crate) async fn containers(site: &Site, image: &str) -> Outcome<Vec<Row>> {
-    if !docker_socket().exists() {
-        return Ok(Vec::new());
-    }
-    let mut bench = Bench::start(site, 1).await?;
+/// A container from its post until it runs, beside the engine's own client, by turns. Says why, if there is no engine.
+pub(crate) async fn containers(site: &Site) -> Outcome<Vec<Row>> {
+    let engine = match Engine::start(&[], &[BUSYBOX]) {
+        Ok(engine) => engine,
+        Err(why) => {
+            let measurement = format!("a container from post to running: not measured, {why}");
+            return Ok(vec![Row { measurement, ..Row::default() }]);
+        }
+    };
+    let socket = engine.socket();
+    let mut bench = Bench::start(site, 1, Some(&socket)).await?;
     bench
         .wait("/servers", |found| found[0]["drivers"].as_array().is_some_and(|all| all.contains(&json!("docker"))))
         .await?;
     let body = json!({
-        "name": "pause", "driver": "docker", "image": image, "required_architecture": "x86_64",
+        "name": "pause", "driver": "docker", "image": BUSYBOX, "required_architecture": "x86_64",
         "command": ["/bin/busybox", "sleep", "600"], "required_cpu": 0.1, "required_memory": 0.05,
         "grace_seconds": 0,
     });
@@ -172,7 +175,7 @@ pub(crate) async fn containers(site: &Site, image: &str) -> Outcome<Vec<Row>> {
         ours.push(began.elapsed());
         bench.connection.ask(&bench.target.post(&format!("{path}/cancel"), "")).await?;
         bench.wait(&path, |task| task["status"] == "cancelled").await?;
-        theirs.push(docker_run(image)?);
+        theirs.push(docker_run(&socket)?);
     }
     let row = |who: &str, times: &[Duration]| {
         let middle = median(times, |time| *time).unwrap_or_default();
@@ -189,14 +192,17 @@ pub(crate) async fn containers(site: &Site, image: &str) -> Outcome<Vec<Row>> {
 }
 
 /// How long `docker run -d` takes for the same container.
-fn docker_run(image: &str) -> Outcome<Duration> {
+fn docker_run(socket: &Path) -> Outcome<Duration> {
     let docker = || {
         let mut command = Command::new("docker");
-        command.env("DOCKER_HOST", format!("unix://{}", docker_socket().display())).stderr(Stdio::null());
+        command.env("DOCKER_HOST", format!("unix://{}", socket.display())).stderr(Stdio::null());
+        // What every engine of these years speaks; a newer client does not find that out by itself.
+        command.env("DOCKER_API_VERSION", "1.41");
         command
     };
     let began = Instant::now();
-    let arguments = ["run", "-d", "--init", "--cpus", "0.1", "--memory", "52m", image, "/bin/busybox", "sleep", "600"];
+    let arguments =
+        ["run", "-d", "--init", "--cpus", "0.1", "--memory", "52m", BUSYBOX, "/bin/busybox", "sleep", "600"];
     let made = docker().args(arguments).output()?;
     let time = began.elapsed();
     if !made.status.success() {

@@ -28,12 +28,11 @@ pub(crate) async fn measure(site: &Site) -> Outcome<Row> {
     let join_token = text(&connection.json()?, "/token")?;
     let mut agents = JoinSet::new();
     for number in 0..AGENTS {
-        let (token, mut connection) = join(&target, &join_token, number).await?;
-        let target = target.with_token(token);
+        let target = target.with_token(join(&target, &join_token, number).await?);
         agents.spawn(async move {
             // The first question of each at another moment, as of agents that were started one after the other.
             sleep(Duration::from_secs(WAIT.into()) * number / AGENTS).await;
-            wait_for_ever(&mut connection, &target, number).await.map_err(|error| error.to_string())
+            wait_for_ever(&target, number).await.map_err(|error| error.to_string())
         });
     }
     // Until the last of them waits, too.
@@ -54,7 +53,7 @@ pub(crate) async fn measure(site: &Site) -> Outcome<Row> {
     })
 }
 
-async fn join(target: &Target, join_token: &str, number: u32) -> Outcome<(String, Connection)> {
+async fn join(target: &Target, join_token: &str, number: u32) -> Outcome<String> {
     let mut connection = Connection::open(target).await?;
     let inventory = json!({
         "architecture": "x86_64", "agent_version": "bench", "drivers": ["exec"],
@@ -70,10 +69,12 @@ async fn join(target: &Target, join_token: &str, number: u32) -> Outcome<(String
     let body = json!({ "session": format!("s-{number}"), "place": place, "protocols": [1], "inventory": inventory });
     let agent = target.with_token(token.clone());
     connection.expect(&agent.post("/agent/session", &body.to_string()), 200).await?;
-    Ok((token, connection))
+    Ok(token)
 }
 
-async fn wait_for_ever(connection: &mut Connection, target: &Target, number: u32) -> Outcome<()> {
+async fn wait_for_ever(target: &Target, number: u32) -> Outcome<()> {
+    // Not the connection that it joined by: the server has closed that meanwhile, as it does with idle ones.
+    let mut connection = Connection::open(target).await?;
     // From 24 to 36 seconds, spread evenly.
     let wait = WAIT * 4 / 5 + number % (WAIT * 2 / 5);
     let question = target.get(&format!("/agent/operations?session=s-{number}&wait={wait}"));

@@ -23,9 +23,6 @@ use site::Site;
 use std::{error::Error, process::ExitCode, time::Duration};
 use table::Row;
 
-/// The image of the containers that are measured: busybox alone.
-const IMAGE: &str = "starlink-bench:latest";
-
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage: starlink-bench [list|start|memory|write|placement|task|slurm|agent] [--seconds N]";
@@ -134,7 +131,7 @@ async fn agents(sites: &[Site]) -> Outcome<()> {
         print(&[agents::processes(site).await?]);
     }
     let Some(site) = sites.first() else { return Ok(()) };
-    print(&agents::containers(site, IMAGE).await?);
+    print(&agents::containers(site).await?);
     print(&agents::at_rest(site).await?);
     print(&[idle::measure(site).await?]);
     Ok(())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 /// A line.
+#[derive(Default)]
 pub(crate) struct Row {
     /// What was measured.
     pub(crate) measurement: String,
