@@ -3,12 +3,15 @@
 use super::support::{
     Site, Tally, attempt, available, becomes, check_at_rest, check_books, ended, server_becomes, shell, shown, trail,
 };
-use crate::{on_both, support::walk};
+use crate::{
+    on_both,
+    support::{check_problem, walk},
+};
 use serde_json::json;
 use std::{path::Path, process::Command};
 use tests::{Agent, AgentOptions, Backend, Client, eventually};
 
-on_both!(what_ran_through_a_cut_is_told_truly);
+on_both!(what_ran_through_a_cut_is_told_truly, what_is_given_up_may_run_elsewhere_and_is_ended_when_its_agent_is_back,);
 
 const SHORT: [&str; 2] = ["--agent-grace-seconds", "2"];
 
@@ -163,6 +166,37 @@ async fn a_task_that_is_cancelled_while_it_is_unknown_is_ended_when_the_agent_is
     site.line.mend();
     becomes(&admin, task, "cancelled").await;
     assert_eq!(tally.runs("run"), 1);
+    check_at_rest(&admin, &[agent.leftovers()]).await;
+}
+
+async fn what_is_given_up_may_run_elsewhere_and_is_ended_when_its_agent_is_back(backend: Backend) {
+    let site = Site::with(backend, &SHORT);
+    let admin = site.admin();
+    let agent = site.agent("edge").await;
+    let (tally, free) = (Tally::new(), available(&admin, 1).await);
+    let task = waiting(&admin, &tally, "run", 0).await;
+    let path = format!("/tasks/{task}/cancel?force=true");
+    let reached = admin.post_empty(&path).await;
+    check_problem(&reached, 409, "its agent is there");
+    assert!(reached.at("/detail").as_str().unwrap().contains("without force"), "{}", reached.text);
+    site.line.cut();
+    becomes(&admin, task, "unknown").await;
+    let given_up = admin.post_empty(&path).await.expect(200);
+    assert_eq!((given_up.at("/status"), given_up.at("/reason")), (json!("cancelled"), json!("cancelled")));
+    assert!((available(&admin, 1).await - free).abs() < 1e-9);
+    assert_eq!(attempt(&admin, task).await["reason"], "contact_lost");
+    check_problem(&admin.post_empty(&path).await, 409, "it has ended");
+    admin.post_empty(&format!("/tasks/{task}/retry")).await.expect(200);
+    assert_eq!(shown(&admin, task).await.at("/status"), "pending");
+    assert!(!agent.leftovers().running().is_empty(), "nobody could end it");
+
+    site.line.mend();
+    is_gone(&agent, task).await;
+    becomes(&admin, task, "running").await;
+    open_gate(&tally, "run");
+    let end = ended(&admin, task).await;
+    assert_eq!((end.at("/status"), end.at("/attempt")), (json!("completed"), json!(2)), "{}", end.text);
+    assert_eq!(tally.runs("run"), 2);
     check_at_rest(&admin, &[agent.leftovers()]).await;
 }
 

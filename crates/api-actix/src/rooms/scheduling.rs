@@ -26,7 +26,7 @@ use domain::{
     ids::TaskId,
     scheduling::{Task, TaskService, reason},
 };
-use dto::{AttemptView, TaskCompleteQuery, TaskListQuery, TaskView, UnderwayView};
+use dto::{AttemptView, TaskCancelQuery, TaskCompleteQuery, TaskListQuery, TaskView, UnderwayView};
 use ledger::{LedgerMended, LedgerView};
 pub use logs::LineUp;
 use paperclip::actix::{
@@ -199,7 +199,9 @@ async fn task_complete(
 /// Cancel a task
 ///
 /// Ends it wherever it is, and gives back what it holds. What an agent runs is ended by the agent: until it has said so,
-/// the task has the reason `cancelling`, and keeps its room; that is answered with 202.
+/// the task has the reason `cancelling`, and keeps its room; that is answered with 202. An `unknown` task, whose agent
+/// may never be back, is given up with `force=true`: its room is free at once, and if it runs its agent ends it later.
+#[expect(clippy::too_many_arguments, reason = "each is an extractor")]
 #[api_v2_operation(tags("scheduling"), operation_id = "task_cancel")]
 async fn task_cancel(
     actor: Actor,
@@ -208,12 +210,17 @@ async fn task_cancel(
     changes: Data<Changes>,
     id: Id<TaskId>,
     once: Once,
+    query: Query<TaskCancelQuery>,
     prefer: PreferWait,
 ) -> Result<Settled<Versioned<TaskView>, UnderwayView>, ApiError> {
     let once = once_of(&actor, once);
     // What happens after this moment wakes whoever waits.
     let changes = changes.0.clone();
-    let mut done = tasks.task_cancel(&actor, id.0, once).await?;
+    let mut done = if query.0.force.unwrap_or(false) {
+        tasks.task_give_up(&actor, id.0, once).await?
+    } else {
+        tasks.task_cancel(&actor, id.0, once).await?
+    };
     if is_underway(&done.value) {
         let look = async || Ok(tasks.task_get(&actor, id.0).await?.task);
         done.value = settled(prefer.0, changes, done.value, is_underway, look).await?;

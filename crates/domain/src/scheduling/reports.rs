@@ -290,6 +290,17 @@ impl Task {
         })
     }
 
+    /// This task, ended by its user without its agent, which is not heard of.
+    ///
+    /// # Errors
+    /// `illegal_transition`, if contact with its server is not lost.
+    pub fn given_up(&self, now: Timestamp) -> Result<Self> {
+        let rule = "only what contact is lost with can be given up; cancel it without force, and its agent ends it";
+        self.only_from(&[TaskStatus::Unknown], rule)?;
+        let detail = "given up while contact with its server was lost; if it runs, its agent ends it when it is back";
+        Ok(Self { detail: Some(detail.to_owned()), ..self.cancelled(now)? })
+    }
+
     /// This task, whose end its user wants and its agent has to bring about.
     ///
     /// # Errors

@@ -129,6 +129,12 @@ fn a_second_cancellation_is_refused_and_the_first_is_remembered() {
         assert_eq!(back.reason.as_deref(), Some("cancelling"), "{:?}", back.status);
     }
     assert!(on_server(TaskStatus::Completed).cancelling(START).is_err());
+    let given_up = lost.given_up(START).unwrap();
+    assert_eq!((given_up.status, given_up.reason.as_deref()), (TaskStatus::Cancelled, Some("cancelled")));
+    for status in [TaskStatus::Scheduled, TaskStatus::Running, TaskStatus::Completed] {
+        let refused = on_server(status).given_up(START);
+        assert!(matches!(refused, Err(Error::Conflict { code: "illegal_transition", .. })), "{status}");
+    }
 }
 
 #[tokio::test]

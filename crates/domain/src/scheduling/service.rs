@@ -16,7 +16,6 @@ use crate::{
     change::{Change, Done, Once},
     clock::{Clock, Timestamp},
     digest::same_secret,
-    fleet::operations::Operation as Order,
     identity::{Actor, Operation, at_revision},
     ids::{ServerId, TaskId},
     page::{Page, PageRequest},
@@ -337,33 +336,6 @@ impl TaskService {
         self.change(actor, Operation::TaskComplete, id, once, step).await
     }
 
-    /// Ends a task, wherever it is. What an agent runs goes on, marked as `cancelling`, until its agent says that it has
-    /// ended: what it holds is not given to others before.
-    ///
-    /// # Errors
-    /// `illegal_transition` if it has come to its end.
-    pub async fn task_cancel(&self, actor: &Actor, id: TaskId, once: Option<Once>) -> Result<Done<Task>> {
-        self.change(actor, Operation::TaskCancel, id, once, cancel).await
-    }
-
-    /// Ends what an operation runs, and with it the task, as [`Self::task_cancel`] does.
-    ///
-    /// # Errors
-    /// `illegal_transition` if it has come to its end.
-    pub async fn operation_cancel(&self, actor: &Actor, order: &Order, once: Option<Once>) -> Result<Done<Task>> {
-        actor.authorize(Operation::OperationCancel)?;
-        let over = || {
-            let sentence = format!("operation {} has ended; only one that has not can be cancelled", order.id);
-            Error::conflict(reason::ILLEGAL_TRANSITION, sentence)
-        };
-        let id = order.task_id.ok_or_else(over)?;
-        let step = |task: &Task, now| {
-            let runs = task.status.holds() && order.attempt == Some(task.attempt);
-            if runs { cancel(task, now) } else { Err(over()) }
-        };
-        self.change(actor, Operation::TaskCancel, id, once, step).await
-    }
-
     /// Has a task that failed or was cancelled run again.
     ///
     /// # Errors
@@ -405,7 +377,7 @@ impl TaskService {
     }
 
     /// Computes what the task becomes and writes it; again from the newest state if it moved meanwhile.
-    async fn change(
+    pub(super) async fn change(
         &self,
         actor: &Actor,
         operation: Operation,
@@ -438,20 +410,6 @@ impl TaskService {
         }
         Err(busy(id))
     }
-}
-
-/// What a task becomes whose end is asked for, and what that does to its newest attempt.
-fn cancel(task: &Task, now: Timestamp) -> Result<(Task, AttemptStep)> {
-    let by_agent = task.spec.driver.needs().is_some();
-    Ok(match task.status.holds() {
-        true if by_agent => (task.cancelling(now)?, AttemptStep::AskEnd),
-        true => {
-            let end = AttemptEnd::by_hand(AttemptStatus::Cancelled, Some(reason::CANCELLED));
-            (task.cancelled(now)?, AttemptStep::End(end))
-        }
-        // The newest attempt of a pending task has come to its own end before.
-        false => (task.cancelled(now)?, AttemptStep::Keep),
-    })
 }
 
 fn check_deadline(spec: &TaskSpec, now: Timestamp) -> Result<()> {

@@ -95,6 +95,13 @@ impl TaskCompleteQuery {
     }
 }
 
+/// How a task is ended.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct TaskCancelQuery {
+    /// Whether to give up what contact is lost with, without waiting for its agent; not if left out.
+    pub(super) force: Option<bool>,
+}
+
 /// A port of the container that is reachable from outside.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "PortMapping")]
