@@ -84,6 +84,26 @@ pub(crate) fn processes() -> Vec<Process> {
     pids.filter_map(|pid| Process::read(Pid::from_raw(pid))).filter(|process| !process.ended).collect()
 }
 
+/// What a process has started, and what that has, as the kernel lists it: much quicker than looking at every process of
+/// the machine, so that it finds what has another process go on in its place all the time. It may miss what is started
+/// meanwhile. Nothing, where the kernel does not list it.
+pub(crate) fn offspring(of: Pid) -> BTreeSet<Pid> {
+    let mut found = BTreeSet::new();
+    let mut next = vec![of];
+    while let Some(pid) = next.pop() {
+        next.extend(children(pid).into_iter().filter(|child| found.insert(*child)));
+    }
+    found
+}
+
+/// What the threads of a process have started, or have been given because its parent has ended.
+fn children(pid: Pid) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let pids = |list: String| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>();
+    lists.flat_map(pids).map(Pid::from_raw).collect()
+}
+
 /// What these processes have started, and what those have.
 pub(crate) fn descendants(all: &[Process], of: impl IntoIterator<Item = Pid>) -> BTreeSet<Pid> {
     let mut children: BTreeMap<Pid, Vec<Pid>> = BTreeMap::new();

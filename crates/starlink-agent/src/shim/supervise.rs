@@ -4,7 +4,7 @@ use super::{
     files::{Claim, Files, Outcome, Plan, STOP},
     now,
     policy::{Pauses, again},
-    process::{Mark, descendants, processes, signal},
+    process::{Mark, descendants, offspring, processes, signal},
     run::{Ended, Run},
 };
 use crate::logs::Writer;
@@ -278,8 +278,12 @@ fn told(ended: &Ended, started_at: Option<DateTime<Utc>>, runs: u32) -> Outcome 
 fn kill_tree() {
     let mut known = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let mut new = descendants(&processes(), [Pid::this()]);
+        let mut new = offspring(Pid::this());
         new.retain(|pid| known.insert(*pid));
+        if new.is_empty() {
+            new = descendants(&processes(), [Pid::this()]);
+            new.retain(|pid| known.insert(*pid));
+        }
         if new.is_empty() {
             break;
         }
