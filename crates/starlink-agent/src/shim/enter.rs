@@ -19,16 +19,17 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io::Write,
-    os::{
-        fd::AsFd,
-        unix::{net::UnixStream, process::CommandExt},
-    },
+    os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
-    process::{Command, ExitCode},
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 /// Tells a shim in its environment that it is to become the program.
 pub(super) const STAGE: &str = "STARLINK_SHIM_ENTER";
+
+/// From SIGHUP to SIGSYS.
+const STANDARD_SIGNALS: std::ops::RangeInclusive<i32> = 1..=31;
 
 /// Why the program could not be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,11 +169,15 @@ fn refused(path: &str, error: Errno) -> Refusal {
     Refusal { reason: reason.to_owned(), detail }
 }
 
-/// The shim blocks every signal, and Rust's programs ignore SIGPIPE: the program would inherit both. A call that replaces
-/// this process stops ignoring that one before anything else, also if it fails then; a folder is no program, so it does.
+/// The shim blocks every signal, Rust's programs ignore SIGPIPE, and an agent that was started by `nohup` or in the
+/// background of a shell ignores more: the program would inherit all that. What is handled is not inherited, so each
+/// gets a handler, which goes with the rest of this process.
 fn restore_signals() {
+    let noticed = Arc::new(AtomicBool::new(false));
+    for signal in STANDARD_SIGNALS.filter(|signal| !signal_hook::consts::FORBIDDEN.contains(signal)) {
+        let _ = signal_hook::flag::register(signal, Arc::clone(&noticed));
+    }
     let _ = SigSet::empty().thread_set_mask();
-    let _ = Command::new("/").exec();
 }
 
 #[cfg(test)]

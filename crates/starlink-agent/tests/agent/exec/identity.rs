@@ -57,14 +57,19 @@ async fn what_the_agent_was_started_with_is_not_handed_on() {
     if !is_root() {
         return;
     }
-    let script = "exec 7</etc/passwd; exec setpriv --groups 4,24 -- \"$0\" shim \"$1\"";
+    // As `nohup` does, and shells with what they run in the background.
+    let ignored = "trap '' HUP INT QUIT TERM USR1 CHLD";
+    let script = format!("{ignored}; exec 7</etc/passwd; exec setpriv --groups 4,24 -- \"$0\" shim \"$1\"");
     let mut machine = Machine::with(|options| {
         let program = std::mem::take(&mut options.shim.0);
         options.shim = ("/bin/sh".into(), vec!["-c".into(), script.into(), program.into()]);
     });
-    let work = machine.shell("id -G; ls /proc/self/fd | wc -l");
+    let work = machine.shell("id -G; ls /proc/self/fd | wc -l; grep SigIgn: /proc/self/status");
     machine.run(&work).await;
-    assert_eq!(out(&work).await, ["65534", "4"]);
+    let said = out(&work).await;
+    assert_eq!(said[..2], ["65534", "4"]);
+    let ignored = u64::from_str_radix(said[2].trim_start_matches("SigIgn:").trim(), 16).unwrap();
+    assert_eq!(ignored & 0x7fff_ffff, 0, "{said:?}");
 }
 
 #[tokio::test]
