@@ -6,4 +6,5 @@ mod foreign;
 mod lifecycle;
 mod output;
 mod played;
+mod podman;
 mod refusals;

@@ -22,10 +22,10 @@ pub(super) async fn end(engine: &Engine, patience: Duration, id: &str, grace: Du
         async move { client.update_container(id, update).await }
     };
     match engine.ask_patiently(patience, update).await {
-        Err(Trouble::Missing(_)) => return Ok(()),
         Err(Trouble::Away(text)) => return Err(Trouble::Away(text)),
-        // It is being removed, or its engine cannot change it: it can be stopped nevertheless.
-        Ok(()) | Err(Trouble::Conflict(_) | Trouble::Refused(_)) => {}
+        // It is being removed, or its engine cannot change it, or knows no such question, as Podman before its version 5:
+        // it can be stopped nevertheless.
+        Ok(()) | Err(Trouble::Missing(_) | Trouble::Conflict(_) | Trouble::Refused(_)) => {}
     }
     let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
     let options = StopContainerOptions { signal: None, t: Some(i32::try_from(seconds).unwrap_or(i32::MAX)) };

@@ -63,6 +63,19 @@ impl DockerDriver {
                 async move { client.create_container(Some(options), body).await }
             };
             let made = engine.ask_patiently(patience, create).await;
+            let made = match made {
+                Err(Trouble::Refused(text)) if lacks_init(&text) => {
+                    tracing::warn!(
+                        "containers have no init here, so that programs have to mind their children: {text}"
+                    );
+                    let create = |client: Docker| {
+                        let (options, body) = (options.clone(), without_init(body.clone()));
+                        async move { client.create_container(Some(options), body).await }
+                    };
+                    engine.ask_patiently(patience, create).await
+                }
+                made => made,
+            };
             drop((making, choosing));
             made.map(|made| made.id)
         });
@@ -83,4 +96,16 @@ impl DockerDriver {
         let choosing = Arc::clone(&self.making.gpus).lock_owned().await;
         Ok((self.free_gpus(wanted).await?, Some(choosing)))
     }
+}
+
+/// Podman has its init in a package of its own.
+fn lacks_init(refusal: &str) -> bool {
+    refusal.contains("init binary not found")
+}
+
+fn without_init(mut body: ContainerCreateBody) -> ContainerCreateBody {
+    if let Some(host) = &mut body.host_config {
+        host.init = None;
+    }
+    body
 }

@@ -19,7 +19,7 @@ const EARLY: &str = "2026-11-25T09:00:00.000000001Z";
 const LATE: &str = "2026-11-25T09:00:09Z";
 
 /// A container of the first attempt of task 1.
-fn inspected(installation: &str, status: &str) -> Response {
+pub(super) fn inspected(installation: &str, status: &str) -> Response {
     let labels = [("installation", installation), ("task", "1"), ("attempt", "1")];
     let labels: Value =
         labels.map(|(name, value)| (format!("org.starlink.{name}"), json!(value))).into_iter().collect();
