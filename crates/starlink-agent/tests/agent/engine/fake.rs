@@ -47,6 +47,9 @@ impl Response {
     }
 }
 
+/// What is answered to a request.
+type Answer = dyn Fn(&Request) -> Response + Send + Sync;
+
 /// A played engine; ends with the value.
 pub(crate) struct Fake {
     directory: tempfile::TempDir,
@@ -55,17 +58,17 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// One that answers so.
+    /// One that answers so. An answer may block until the test goes on.
     pub(crate) fn start(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (answer, asked) = (Arc::new(answer), Arc::clone(&requests));
+        let (answer, asked): (Arc<Answer>, _) = (Arc::new(answer), Arc::clone(&requests));
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, asked) = (Arc::clone(&answer), Arc::clone(&asked));
                 tokio::spawn(async move {
-                    let _ = serve(stream, &*answer, &asked).await;
+                    let _ = serve(stream, answer, &asked).await;
                 });
             }
         });
@@ -89,13 +92,15 @@ impl Drop for Fake {
     }
 }
 
-async fn serve(
-    mut stream: UnixStream,
-    answer: &(dyn Fn(&Request) -> Response + Send + Sync),
-    asked: &Mutex<Vec<Request>>,
-) -> std::io::Result<()> {
+async fn serve(mut stream: UnixStream, answer: Arc<Answer>, asked: &Mutex<Vec<Request>>) -> std::io::Result<()> {
     let request = read(&mut stream).await?;
-    let response = answer(&request);
+    // On a thread of its own: a worker that is blocked may be the one that all others wait for.
+    let (request, response) = tokio::task::spawn_blocking(move || {
+        let response = answer(&request);
+        (request, response)
+    })
+    .await
+    .map_err(std::io::Error::other)?;
     asked.lock().unwrap().push(request);
     let head = format!(
         "HTTP/1.1 {} played\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
