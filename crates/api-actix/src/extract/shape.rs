@@ -19,7 +19,17 @@ pub(super) fn field_error(path: &str, message: &str) -> FieldError {
             return FieldError::new(below(path, name), format!("{reason}{rest}"));
         }
     }
-    FieldError::new(path, format!("is not valid: {}", without_value(message)))
+    FieldError::new(path, format!("is not valid: {}", without_value(in_plain_words(message))))
+}
+
+/// What Rust says of numbers in a query string tells programmers, not callers.
+fn in_plain_words(message: &str) -> &str {
+    match message {
+        "invalid digit found in string" => "a whole number is expected, in digits",
+        "number too large to fit in target type" => "it is too large",
+        "number too small to fit in target type" => "it is too small",
+        other => other,
+    }
 }
 
 /// What was sent is left out: it may be a password of the wrong type or in the wrong place, and reasons are logged.
@@ -62,6 +72,14 @@ mod tests {
         check(".", "missing field `name` at line 1 column 2", "name", "is required");
         check("quotas", "missing field `cpu`", "quotas.cpu", "is required");
         check("nam", "unknown field `nam`, expected `name` at line 1 column 6", "nam", "is not known, expected `name`");
+        for (text, reason) in [
+            ("-1", "is not valid: a whole number is expected, in digits"),
+            ("1.5", "is not valid: a whole number is expected, in digits"),
+            ("4294967296", "is not valid: it is too large"),
+        ] {
+            check("tail", &text.parse::<u32>().unwrap_err().to_string(), "tail", reason);
+        }
+        check("n", &"-129".parse::<i8>().unwrap_err().to_string(), "n", "is not valid: it is too small");
         check(
             "a[0].b",
             "invalid type: string \"x\", expected i64 at line 1 column 9",
