@@ -3,6 +3,11 @@
 use crate::audit::AuditEntry;
 use serde::Serialize;
 
+/// How often a change is computed again when somebody else changed the same thing in between; [`Error::busy`] then.
+///
+/// [`Error::busy`]: crate::Error::busy
+pub(crate) const TRIES: usize = 8;
+
 /// The part of a write that is not about the thing written. A repository MUST commit all of it, or nothing.
 #[derive(Debug, Clone)]
 pub struct Change {

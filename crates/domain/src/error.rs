@@ -117,6 +117,11 @@ impl Error {
         Self::NotFound { what: format!("{kind} {id}") }
     }
 
+    /// Others change this `kind` of thing so often that there is no computing it again.
+    pub fn busy(kind: &str, id: impl std::fmt::Display) -> Self {
+        Self::conflict("busy", format!("{kind} {id} is being changed by others all the time; try again"))
+    }
+
     /// One field is wrong.
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { errors: vec![FieldError::new(field, reason)] }

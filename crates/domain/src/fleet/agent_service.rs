@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result,
     audit::AuditEntry,
-    change::Change,
+    change::{Change, TRIES},
     clock::{Clock, Timestamp},
     entropy::Entropy,
     identity::{self, Actor, Principal, Secret},
@@ -25,8 +25,6 @@ use crate::{
 use chrono::TimeDelta;
 use std::{sync::Arc, time::Duration};
 
-/// How often a change is computed again when somebody else changed the server in between.
-const TRIES: usize = 8;
 /// How long an operation may be begun after it was delivered. An agent that was frozen for longer asks again.
 const EXPIRES_SECONDS: u64 = 600;
 
@@ -288,7 +286,7 @@ impl AgentService {
                 outcome => return outcome.map(|done| done.value),
             }
         }
-        Err(Error::conflict("busy", format!("server {id} is being changed by others all the time; try again")))
+        Err(Error::busy("server", id))
     }
 
     /// The server whose agent asks.

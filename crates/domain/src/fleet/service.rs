@@ -6,16 +6,13 @@ use super::{
 use crate::{
     Error, Result,
     audit::AuditEntry,
-    change::{Change, Done, Once},
+    change::{Change, Done, Once, TRIES},
     clock::Clock,
     identity::{Actor, Operation, at_revision},
     ids::ServerId,
     page::{Page, PageRequest},
 };
 use std::sync::Arc;
-
-/// How often a change is computed again when somebody else changed the server in between.
-const TRIES: usize = 5;
 
 /// Registers, shows and changes servers.
 pub struct ServerService {
@@ -148,7 +145,7 @@ impl ServerService {
                 outcome => return outcome,
             }
         }
-        Err(Error::conflict("busy", format!("server {id} is being changed by others all the time; try again")))
+        Err(Error::busy("server", id))
     }
 }
 

@@ -5,16 +5,13 @@ use super::{
 use crate::{
     Error, Result,
     audit::AuditEntry,
-    change::{Change, Done, Once},
+    change::{Change, Done, Once, TRIES},
     clock::Clock,
     identity::{Actor, Operation, at_revision},
     ids::PoolId,
     page::{Page, PageRequest},
 };
 use std::sync::Arc;
-
-/// How often a change is computed again when somebody else changed the pool in between.
-const TRIES: usize = 5;
 
 /// Makes, shows and changes pools.
 pub struct PoolService {
@@ -83,7 +80,7 @@ impl PoolService {
                 Ok(done) => return Ok(PoolSummary { pool: done.value, ..before }),
             }
         }
-        Err(Error::conflict("busy", format!("pool {id} is being changed by others all the time; try again")))
+        Err(Error::busy("pool", id))
     }
 
     /// Removes a pool.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    change::Change,
+    change::{Change, TRIES},
     clock::{Clock, Timestamp},
     fleet::{
         Operations,
@@ -20,9 +20,6 @@ use crate::{
 };
 use chrono::SubsecRound;
 use std::sync::Arc;
-
-/// How often a change is computed again when somebody else changed the task in between.
-const TRIES: usize = 8;
 
 /// Takes in what agents say of operations.
 pub struct WorkReports {
@@ -153,7 +150,7 @@ impl WorkReports {
                 outcome => return outcome.map(|_| ()),
             }
         }
-        Err(Error::conflict("busy", format!("task {} is being changed by others all the time; try again", task.id)))
+        Err(Error::busy("task", task.id))
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Error, Result,
     audit::{AuditEntry, Seal},
-    change::{Change, Done, Once},
+    change::{Change, Done, Once, TRIES},
     clock::{Clock, Timestamp},
     digest::same_secret,
     identity::{Actor, Operation, at_revision},
@@ -21,9 +21,6 @@ use crate::{
     page::{Page, PageRequest},
 };
 use std::sync::Arc;
-
-/// How often a change is computed again when somebody else changed the task in between.
-const TRIES: usize = 8;
 
 /// What a task service needs.
 pub struct TaskPorts {
@@ -268,7 +265,7 @@ impl TaskService {
                 outcome => return outcome,
             }
         }
-        Err(busy(id))
+        Err(Error::busy("task", id))
     }
 
     /// Answers with a task that is scheduled already. Under a key, the answer is kept like that of any other dispatch.
@@ -408,7 +405,7 @@ impl TaskService {
                 outcome => return outcome,
             }
         }
-        Err(busy(id))
+        Err(Error::busy("task", id))
     }
 }
 
@@ -422,10 +419,6 @@ fn check_deadline(spec: &TaskSpec, now: Timestamp) -> Result<()> {
 /// What is recorded of a task that only went on: where it was, and where it is.
 pub(super) fn moved(actor: &Actor, action: &str, now: Timestamp, before: &Task, after: &Task) -> AuditEntry {
     AuditEntry::new(actor, action, now).moved(after, before.position(), after.position())
-}
-
-fn busy(id: TaskId) -> Error {
-    Error::conflict("busy", format!("task {id} is being changed by others all the time; try again"))
 }
 
 fn no_capacity(task: &Task, reasons: &[PendingReason]) -> Error {
