@@ -1,7 +1,7 @@
 //! The audit log: rows that are only ever appended, the head that numbers them, and checkpoints for pruned ones.
 
 use crate::{
-    connection::{AnyConnection, insert_all},
+    connection::{AnyConnection, insert_all, update},
     database::Database,
     failure::Failure,
     paging::{self, newest_first},
@@ -83,9 +83,8 @@ pub(crate) fn append(
         rows.push(Row::from(row));
     }
     insert_all!(connection, audit_logs::table, &rows);
-    diesel::update(audit_head::table.find(1_i64))
-        .set((audit_head::seq.eq(head.seq), audit_head::hash.eq(&head.hash)))
-        .execute(connection)?;
+    let set = (audit_head::seq.eq(head.seq), audit_head::hash.eq(&head.hash));
+    update!(connection, diesel::update(audit_head::table.find(1_i64)).set(set))?;
     Ok(head)
 }
 

@@ -11,7 +11,7 @@ pub use enrollments::DieselEnrollments;
 pub use operations::DieselOperations;
 
 use crate::{
-    connection::{AnyConnection, locked},
+    connection::{AnyConnection, locked, update},
     database::Database,
     failure::{Failure, Kind},
     feed::Trace,
@@ -105,22 +105,20 @@ fn update(connection: &mut AnyConnection, server: &Server) -> Result<Server, Fai
     let current = guard(connection, server.id, server.revision - 1)?;
     // What is reserved changes without a new revision.
     server.check_holds(current.reserved)?;
-    diesel::update(servers::table.find(server.id.0))
-        .set((Columns::try_from(server)?, servers::cordoned.eq(server.cordoned)))
-        .execute(connection)
+    let set = (Columns::try_from(server)?, servers::cordoned.eq(server.cordoned));
+    update!(connection, diesel::update(servers::table.find(server.id.0)).set(set))
         .map_err(|error| Failure::from(error).when(Kind::Unique, name_taken(server)))?;
     Ok(Server { reserved: current.reserved, inventory: current.inventory, pool_id: current.pool_id, ..server.clone() })
 }
 
 /// Writes a server that is this machine's from now on, as it is with what its agent says.
 fn replace(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure> {
-    diesel::update(servers::table.find(server.id.0))
-        .set((
-            Columns::try_from(server)?,
-            InventoryColumns::try_from(&server.inventory)?,
-            servers::last_seen_at_us.eq(server.inventory.last_seen_at.map(to_us)),
-        ))
-        .execute(connection)?;
+    let set = (
+        Columns::try_from(server)?,
+        InventoryColumns::try_from(&server.inventory)?,
+        servers::last_seen_at_us.eq(server.inventory.last_seen_at.map(to_us)),
+    );
+    update!(connection, diesel::update(servers::table.find(server.id.0)).set(set))?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Leases on background jobs: one row per job that was ever held, with who holds it and until when.
 
-use crate::{database::Database, schema::leases, values::to_us};
+use crate::{connection::update, database::Database, schema::leases, values::to_us};
 use async_trait::async_trait;
 use diesel::prelude::*;
 use domain::{Result, clock::Timestamp, lease::Leases};
@@ -26,9 +26,9 @@ impl Leases for DieselLeases {
             .write_silently(move |connection| {
                 // Nobody else writes until this is committed: of two that ask at once, the second sees the first.
                 let free = leases::holder.eq(&holder).or(leases::expires_at_us.le(to_us(now)));
-                let taken = diesel::update(leases::table.find(&job).filter(free))
-                    .set((leases::holder.eq(&holder), leases::expires_at_us.eq(to_us(until))))
-                    .execute(connection)?;
+                let row = leases::table.find(&job).filter(free);
+                let set = (leases::holder.eq(&holder), leases::expires_at_us.eq(to_us(until)));
+                let taken = update!(connection, diesel::update(row).set(set))?;
                 if taken == 1 {
                     return Ok(true);
                 }

@@ -1,7 +1,7 @@
 //! Pools: one row each; what their servers have and hold is summed up when it is asked for.
 
 use crate::{
-    connection::{AnyConnection, locked},
+    connection::{AnyConnection, locked, update},
     database::Database,
     failure::{Failure, Kind},
     feed::Trace,
@@ -193,9 +193,8 @@ fn guard(connection: &mut AnyConnection, id: PoolId, revision: i64) -> Result<Po
 
 fn update(connection: &mut AnyConnection, pool: &Pool) -> Result<Pool, Failure> {
     let current = guard(connection, pool.id, pool.revision - 1)?;
-    diesel::update(pools::table.find(pool.id.0))
-        .set(Columns::try_from(pool)?)
-        .execute(connection)
+    let set = Columns::try_from(pool)?;
+    update!(connection, diesel::update(pools::table.find(pool.id.0)).set(set))
         .map_err(|error| Failure::from(error).when(Kind::Unique, name_taken(pool)))?;
     Ok(Pool { state: current.state, ..pool.clone() })
 }

@@ -11,13 +11,13 @@ pub use settings::Settings;
 
 use crate::{
     agent::{Agent, Host, HostError, Options, Periods, StartError, SystemClock},
-    client::{PlainHttp, ServerAddress, Wire, with_causes},
+    client::{PlainHttp, ServerAddress, Wire},
     session::Stopped,
     shim,
     state::{StateDir, StateError},
 };
 use clap::{Args, Parser, Subcommand};
-use domain::{identity::Secret, text::Name};
+use domain::{error::with_causes, identity::Secret, text::Name};
 use std::{
     error::Error,
     io::{self, Write},

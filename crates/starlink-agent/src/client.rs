@@ -8,7 +8,7 @@ mod error;
 mod tls;
 
 pub use address::{PlainHttp, ServerAddress};
-pub use error::{CallError, Meaning, with_causes};
+pub use error::{CallError, Meaning};
 pub use tls::TlsError;
 
 use domain::{

@@ -12,7 +12,7 @@ pub use backoff::Patience;
 pub(crate) use link::{Link, Told};
 
 use crate::{
-    client::{CallError, Meaning, with_causes},
+    client::{CallError, Meaning},
     runner::{News, Runner, Tools},
     state::Joined,
     streams::Streams,
@@ -20,6 +20,7 @@ use crate::{
 use backoff::{Outage, jittered};
 use domain::{
     digest::sha256_hex,
+    error::with_causes,
     fleet::protocol::{Deliveries, InventoryReport, PROTOCOLS, SessionOpened, SessionRequest},
 };
 use futures_util::future::BoxFuture;

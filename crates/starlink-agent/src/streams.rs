@@ -5,13 +5,16 @@
 //! wrong; 4400 with what is wrong with the query; 4404 `unknown_work`; 4501 `unsupported`; 4503 `busy`.
 
 use crate::{
-    client::{Client, Meaning, Socket, with_causes},
+    client::{Client, Meaning, Socket},
     logs::{self, LogError},
     session::{Backoff, Patience},
     state::StateDir,
     work::WorkId,
 };
-use domain::fleet::protocol::{LogLine, LogQuery, StreamOrder, StreamSource};
+use domain::{
+    error::with_causes,
+    fleet::protocol::{LogLine, LogQuery, StreamOrder, StreamSource},
+};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{

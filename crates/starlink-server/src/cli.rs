@@ -11,6 +11,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use domain::{
+    error::with_causes,
     identity::{Role, Room},
     text::Name,
 };
@@ -141,22 +142,6 @@ impl From<Exit> for ExitCode {
 pub fn report(error: &dyn std::error::Error) {
     // There is nobody left to tell if standard error is closed.
     writeln!(io::stderr(), "starlink-server: {}", with_causes(error)).ok();
-}
-
-/// The error and what caused it, in one sentence for whoever runs the server.
-#[must_use]
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Some libraries repeat the cause in the message of the effect.
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// Writes the configuration in force and whether it can be used. The output is a configuration file itself.

@@ -1,7 +1,7 @@
 //! Puts the floors together: one set of services over one database. Production and tests share this.
 
 use crate::{
-    adapters::{Argon2Hasher, Cost, FileHeads, OsEntropy, SystemClock},
+    adapters::{Argon2Hasher, Cost, FileHeads, OsEntropy},
     config::Config,
     data_dir::{DataDir, DataDirError, KeyOrigin, read_or_create_key},
 };
@@ -24,6 +24,7 @@ use infra_diesel::{
     DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers,
     MigrationReport, migrate,
 };
+use starlink_agent::agent::SystemClock;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 

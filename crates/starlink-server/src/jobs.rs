@@ -140,7 +140,7 @@ impl Jobs {
 
     async fn attempt(&self, job: Job) {
         if let Err(error) = self.once(job).await {
-            tracing::warn!(job = job.name(), error = %crate::cli::with_causes(&error), "background job {} failed; it is tried again", job.name());
+            tracing::warn!(job = job.name(), error = %domain::error::with_causes(&error), "background job {} failed; it is tried again", job.name());
         }
     }
 

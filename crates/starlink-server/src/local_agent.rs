@@ -62,7 +62,7 @@ pub async fn start(
 }
 
 fn without<T>(error: &dyn std::error::Error) -> Option<T> {
-    let error = crate::cli::with_causes(error);
+    let error = domain::error::with_causes(error);
     tracing::warn!(error, "this machine runs no tasks: its agent was not started");
     None
 }

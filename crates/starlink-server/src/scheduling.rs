@@ -49,7 +49,7 @@ impl SchedulerJob {
                 Ok(Again::At(at)) => self.rest(at).await,
                 Ok(Again::Later) => tokio::time::sleep(PAUSE).await,
                 Err(error) => {
-                    let error = crate::cli::with_causes(&error);
+                    let error = domain::error::with_causes(&error);
                     tracing::warn!(error, "tasks could not be placed; it is tried again");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -92,7 +92,7 @@ impl SchedulerJob {
                 }
             }
             Err(error) => {
-                let error = crate::cli::with_causes(&error);
+                let error = domain::error::with_causes(&error);
                 tracing::warn!(error, "what is reserved could not be compared with what tasks hold");
             }
         }

@@ -124,7 +124,7 @@ mod tests {
 
     fn check_refused(directory: &tempfile::TempDir, cert: &str, key: &str, wanted: &[&str]) {
         let error = server_config(&directory.path().join(cert), &directory.path().join(key)).unwrap_err();
-        let error = crate::cli::with_causes(&error);
+        let error = domain::error::with_causes(&error);
         assert!(wanted.iter().all(|part| error.contains(part)), "{error}");
     }
 

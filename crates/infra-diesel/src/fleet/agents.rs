@@ -4,7 +4,7 @@
 
 use super::{guard, rows::InventoryColumns, trace};
 use crate::{
-    connection::AnyConnection,
+    connection::{AnyConnection, update},
     database::Database,
     failure::Failure,
     feed::Trace,
@@ -54,7 +54,7 @@ pub(super) fn insert(
 
 /// Gives the agent of a server, which has never been heard of, another token.
 pub(super) fn set_token(connection: &mut AnyConnection, server: ServerId, digest: &str) -> Result<(), Failure> {
-    diesel::update(agents::table.find(server.0)).set(agents::token_digest.eq(digest)).execute(connection)?;
+    update!(connection, diesel::update(agents::table.find(server.0)).set(agents::token_digest.eq(digest)))?;
     Ok(())
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn by_token(connection: &mut AnyConnection, digest: &str) -> Result<O
 }
 
 fn set_place(connection: &mut AnyConnection, server: ServerId, place: &str) -> Result<(), Failure> {
-    match diesel::update(agents::table.find(server.0)).set(agents::place.eq(place)).execute(connection)? {
+    match update!(connection, diesel::update(agents::table.find(server.0)).set(agents::place.eq(place)))? {
         0 => Err(Error::not_found("agent of server", server).into()),
         _ => Ok(()),
     }
@@ -82,20 +82,19 @@ fn report(connection: &mut AnyConnection, server: &Server) -> Result<Server, Fai
         // What is reserved changes without a new revision. What the machine has must be computed again with that.
         return Err(Error::Stale { what: format!("server {}", server.id), current: current.revision }.into());
     }
-    diesel::update(servers::table.find(server.id.0))
-        .set((
-            servers::status.eq(server.status.as_str()),
-            servers::architecture.eq(server.architecture.as_str()),
-            servers::cpu_millis.eq(server.capacity.cpu_millis),
-            servers::memory_mib.eq(server.capacity.memory_mib),
-            servers::storage_mib.eq(server.capacity.storage_mib),
-            servers::gpus.eq(server.capacity.gpus),
-            servers::gpu_model.eq(&server.gpu_model),
-            servers::revision.eq(server.revision),
-            servers::updated_at_us.eq(to_us(server.updated_at)),
-            InventoryColumns::try_from(&server.inventory)?,
-        ))
-        .execute(connection)?;
+    let set = (
+        servers::status.eq(server.status.as_str()),
+        servers::architecture.eq(server.architecture.as_str()),
+        servers::cpu_millis.eq(server.capacity.cpu_millis),
+        servers::memory_mib.eq(server.capacity.memory_mib),
+        servers::storage_mib.eq(server.capacity.storage_mib),
+        servers::gpus.eq(server.capacity.gpus),
+        servers::gpu_model.eq(&server.gpu_model),
+        servers::revision.eq(server.revision),
+        servers::updated_at_us.eq(to_us(server.updated_at)),
+        InventoryColumns::try_from(&server.inventory)?,
+    );
+    update!(connection, diesel::update(servers::table.find(server.id.0)).set(set))?;
     let inventory = Inventory { last_seen_at: current.inventory.last_seen_at, ..server.inventory.clone() };
     Ok(Server {
         status: server.status,

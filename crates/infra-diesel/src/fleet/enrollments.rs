@@ -2,7 +2,7 @@
 
 use super::{agents, insert, replace, rows, trace};
 use crate::{
-    connection::AnyConnection,
+    connection::{AnyConnection, update},
     database::Database,
     failure::Failure,
     feed::Trace,
@@ -143,7 +143,7 @@ impl Joining {
         let enrollment = Enrollment::try_from(found.ok_or_else(Enrollment::unknown)?)?;
         enrollment.check_good(now)?;
         let once_more = enrollments::uses.eq(enrollments::uses + 1);
-        diesel::update(row).set(once_more).execute(connection)?;
+        update!(connection, diesel::update(row).set(once_more))?;
         Ok(enrollment)
     }
 

@@ -252,7 +252,7 @@ impl Operations for DieselOperations {
         self.database
             .write_silently(move |connection| {
                 let open = operations::table.find(id.0).filter(operations::finished_at_us.is_null());
-                diesel::update(open).set(operations::progress.eq(&message)).execute(connection)?;
+                update!(connection, diesel::update(open).set(operations::progress.eq(&message)))?;
                 Ok(())
             })
             .await

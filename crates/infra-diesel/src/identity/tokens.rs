@@ -1,5 +1,5 @@
 use crate::{
-    connection::AnyConnection,
+    connection::{AnyConnection, update},
     database::Database,
     failure::{Failure, Kind},
     paging::{self, newest_first},
@@ -132,9 +132,8 @@ impl Tokens for DieselTokens {
             .write_silently(move |connection| {
                 for (id, at) in &used {
                     let earlier = tokens::last_used_at_us.is_null().or(tokens::last_used_at_us.lt(to_us(*at)));
-                    diesel::update(tokens::table.find(id.0).filter(earlier))
-                        .set(tokens::last_used_at_us.eq(to_us(*at)))
-                        .execute(connection)?;
+                    let row = tokens::table.find(id.0).filter(earlier);
+                    update!(connection, diesel::update(row).set(tokens::last_used_at_us.eq(to_us(*at))))?;
                 }
                 Ok(())
             })

@@ -17,3 +17,13 @@ impl Clock for SystemClock {
         BEGINNING.get_or_init(Instant::now).elapsed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_has_whole_microseconds() {
+        assert!((0..100).all(|_| SystemClock.now().timestamp_subsec_nanos().is_multiple_of(1000)));
+    }
+}

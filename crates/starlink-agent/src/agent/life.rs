@@ -1,6 +1,6 @@
 use super::{Options, Periods};
 use crate::{
-    client::{Meaning, Wire, with_causes},
+    client::{Meaning, Wire},
     journal::Journal,
     logs,
     runner::{Drivers, Tools},
@@ -9,6 +9,7 @@ use crate::{
 };
 use domain::{
     clock::Clock,
+    error::with_causes,
     fleet::protocol::{EnrollRequest, Enrolled, PROTOCOLS},
     identity::Secret,
     text::Name,

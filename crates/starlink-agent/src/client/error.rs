@@ -119,22 +119,6 @@ impl CallError {
     }
 }
 
-/// The error and what caused it, in one sentence.
-#[must_use]
-pub fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Some libraries repeat the cause in the message of the effect.
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
 /// What the server's problem documents have in common.
 const PROBLEM: &str = "urn:starlink:problem:";
 
@@ -167,6 +151,7 @@ fn tls_fault(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
 mod tests {
     use super::*;
     use crate::client::PlainHttp;
+    use domain::error::with_causes;
 
     fn answered(status: u16, body: &str) -> CallError {
         let server = ServerAddress::parse("https://a.example", PlainHttp::Loopback).unwrap();

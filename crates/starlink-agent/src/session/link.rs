@@ -1,5 +1,6 @@
 use super::backoff::{Backoff, Patience};
-use crate::client::{CallError, Client, Meaning, with_causes};
+use crate::client::{CallError, Client, Meaning};
+use domain::error::with_causes;
 use std::{future::Future, sync::Arc};
 use tokio::sync::{Semaphore, watch};
 

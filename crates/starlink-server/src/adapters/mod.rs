@@ -1,11 +1,10 @@
-//! The domain's ports that need nothing but the operating system: time, randomness, password hashing, the head file.
+//! The domain's ports that need nothing but the operating system: randomness, password hashing, the head file. Time is
+//! told by the agent's clock ([`starlink_agent::agent::SystemClock`]), as on every machine.
 
-mod clock;
 mod entropy;
 mod heads;
 mod passwords;
 
-pub use clock::SystemClock;
 pub use entropy::OsEntropy;
 pub use heads::FileHeads;
 pub use passwords::{Argon2Hasher, Cost};

@@ -1,16 +1,10 @@
 //! What the server is told of an operation.
 
 use super::{Job, Operation, Outcome, Wish};
-use crate::{
-    client::{Meaning, with_causes},
-    journal::Entry,
-    logs,
-    runner::ends,
-    session::Told,
-    work::WorkId,
-};
+use crate::{client::Meaning, journal::Entry, logs, runner::ends, session::Told, work::WorkId};
 use domain::{
     clock::Timestamp,
+    error::with_causes,
     fleet::protocol::{End, ProgressReport, ResultReport, StartedReport},
 };
 use std::{convert::Infallible, future::pending, sync::Arc};

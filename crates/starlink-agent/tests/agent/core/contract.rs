@@ -1,8 +1,9 @@
 //! How the agent speaks HTTP.
 
 use super::rig::{Rig, run};
+use domain::error::with_causes;
 use starlink_agent::{
-    client::{PlainHttp, ServerAddress, Wire, with_causes},
+    client::{PlainHttp, ServerAddress, Wire},
     state::StateDir,
 };
 

@@ -1,13 +1,13 @@
 //! Whom the agent takes for its server.
 
-use domain::identity::Secret;
+use domain::{error::with_causes, identity::Secret};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     crypto::ring,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use starlink_agent::client::{CallError, PlainHttp, ServerAddress, Wire, with_causes};
+use starlink_agent::client::{CallError, PlainHttp, ServerAddress, Wire};
 use std::{
     io::{Read, Write},
     net::TcpListener,
