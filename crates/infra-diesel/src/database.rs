@@ -55,7 +55,7 @@ struct Shared {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     head: watch::Receiver<Head>,
     written: watch::Receiver<Option<HeadMark>>,
-    credentials: CredentialCache,
+    credentials: Arc<CredentialCache>,
     feed: Arc<Feed>,
 }
 
@@ -83,7 +83,8 @@ impl Database {
             .test_on_check_out(true)
             .error_handler(Box::new(Quiet))
             .build_unchecked(connections.clone());
-        let feed = Arc::new(Feed::default());
+        let (feed, credentials) = (Arc::new(Feed::default()), Arc::new(CredentialCache::default()));
+        feed.join(credentials.clone());
         let (writer, thread) = WriterHandle::start(url.clone(), seal.clone(), feed.clone())?;
         let (head, written) = (writer.head(), writer.written());
         let shared = Shared {
@@ -95,7 +96,7 @@ impl Database {
             thread: Mutex::new(Some(thread)),
             head,
             written,
-            credentials: CredentialCache::default(),
+            credentials,
             feed,
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -17,6 +17,7 @@ use domain::{
     identity::{Credential, NewSession, Session, Sessions, Token, User},
     ids::{SessionId, UserId},
 };
+use std::time::Instant;
 
 type Row = (i64, i64, String, i64, i64);
 
@@ -75,15 +76,15 @@ impl DieselSessions {
 #[async_trait]
 impl Sessions for DieselSessions {
     async fn find_credential(&self, secret_digest: &str) -> Result<Option<Credential>> {
-        let cache = self.database.credentials();
-        let (known, generation) = cache.find(secret_digest);
+        let (cache, now) = (self.database.credentials(), Instant::now());
+        let (known, generation) = cache.find(secret_digest, now);
         if known.is_some() {
             return Ok(known);
         }
         let digest = secret_digest.to_owned();
         let found = self.database.read(move |connection| find(connection, &digest)).await?;
         if let Some(credential) = &found {
-            cache.keep(secret_digest.to_owned(), credential.clone(), generation);
+            cache.keep(secret_digest.to_owned(), credential.clone(), now, generation);
         }
         Ok(found)
     }

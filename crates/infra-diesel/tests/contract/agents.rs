@@ -34,6 +34,7 @@ on_both!(
     a_thousand_agents_are_noted_at_once,
     who_follows_hears_when_agents_were_heard_of,
     an_agents_token_opens_its_server_and_nothing_once_that_is_deleted,
+    what_an_agents_token_opened_is_forgotten_with_what_happens_to_its_server,
     a_server_with_work_keeps_its_agent,
     operators_go_on_to_decide_about_a_server_with_an_agent,
 );
@@ -265,6 +266,22 @@ async fn an_agents_token_opens_its_server_and_nothing_once_that_is_deleted(store
     let again = store.join(&store.enrollment("again").await, "edge-1").await.unwrap();
     assert!(again.id > server.id);
     assert_eq!(find("agent-edge-1").await, Some(agent_of(&again)));
+}
+
+/// Each of these would go on for minutes if only time ended what is remembered of an agent's token.
+async fn what_an_agents_token_opened_is_forgotten_with_what_happens_to_its_server(store: Store) {
+    let (one, two) = (store.joined("edge-1").await, store.joined("edge-2").await);
+    store.tasks.catch_up().await.unwrap();
+    let find = async |digest| store.sessions.find_credential(digest).await.unwrap();
+    assert_eq!((find("agent-edge-1").await, find("agent-edge-2").await), (Some(agent_of(&one)), Some(agent_of(&two))));
+    let renamed = Server { name: crate::store::name("west-1"), revision: 2, updated_at: at(70), ..one.clone() };
+    store.servers.update(renamed.clone(), change("server.update")).await.unwrap();
+    assert_eq!(find("agent-edge-1").await, Some(agent_of(&renamed)), "audit rows name it as it is called");
+    // Another process, and the next write of this one.
+    store.second_process().servers.delete(two.clone(), change("server.delete")).await.unwrap();
+    store.agents.touch(vec![(one.id, at(80))]).await.unwrap();
+    assert_eq!(find("agent-edge-2").await, None);
+    assert_eq!(find("agent-edge-1").await, Some(agent_of(&renamed)));
 }
 
 async fn a_server_with_work_keeps_its_agent(store: Store) {
