@@ -30,6 +30,7 @@ on_both!(
     a_removed_head_file_is_told,
     a_lost_first_token_stays_until_another_is_made,
     a_stop_answers_open_requests_ends_streams_and_keeps_the_token,
+    what_machines_ask_all_day_long_is_logged_only_when_it_goes_wrong,
 );
 
 fn body(name: &str) -> Value {
@@ -400,4 +401,23 @@ async fn a_first_token_that_could_not_be_written_is_made_anew() {
     server.admin().get("/auth/me").await.expect(200);
     assert_eq!(tokens(&server).0, ["admin"]);
     assert_eq!(tokens(&server).1, ["token.create", "token.delete", "token.create"]);
+}
+
+async fn what_machines_ask_all_day_long_is_logged_only_when_it_goes_wrong(backend: Backend) {
+    let server = server(backend);
+    let admin = server.admin();
+    for path in ["/healthz", "/readyz", "/metrics", "/pools"] {
+        admin.get(path).await.expect(200);
+    }
+    let anonymous = admin.anonymous();
+    for path in ["/metrics", "/agent/operations?session=s"] {
+        anonymous.get(path).await.expect(401);
+    }
+    let log = server.log();
+    let told = |line: &str| {
+        let words = line.split(' ').filter(|word| word.starts_with("path=") || word.starts_with("status="));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let asked: Vec<String> = log.lines().filter(|line| line.contains("request answered")).map(told).collect();
+    assert_eq!(asked, ["path=/pools status=200", "path=/metrics status=401", "path=/agent/operations status=401"]);
 }

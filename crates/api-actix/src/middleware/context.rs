@@ -28,6 +28,9 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
 ];
 
+/// Questions that machines ask all day long. Their lines would hide all others, and tell nothing unless they are refused.
+const ROUTINE: [&str; 4] = ["/agent/operations", "/healthz", "/readyz", "/metrics"];
+
 /// Makes the id of a request whose client gave none.
 pub type MakeId = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -150,7 +153,12 @@ impl Line {
 
     fn end(&self, status: u16) {
         self.ended.set(true);
-        tracing::info!(method = %self.method, path = self.path(), status, duration_ms = self.duration_ms(), request_id = %self.id, "request answered");
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(method = %self.method, path = %self.path(), status, duration_ms = self.duration_ms(), request_id = %self.id, "request answered")
+            };
+        }
+        if status == 200 && ROUTINE.contains(&self.path()) { tell!(debug) } else { tell!(info) }
     }
 
     fn path(&self) -> &str {
@@ -165,7 +173,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if !self.ended.get() {
-            tracing::info!(method = %self.method, path = self.path(), duration_ms = self.duration_ms(), request_id = %self.id, "request given up by its client");
+            tracing::info!(method = %self.method, path = %self.path(), duration_ms = self.duration_ms(), request_id = %self.id, "request given up by its client");
         }
     }
 }
