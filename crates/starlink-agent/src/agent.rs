@@ -42,7 +42,7 @@ impl Default for Periods {
         let seconds = Duration::from_secs;
         Self {
             session: SessionPeriods {
-                poll: seconds(30),
+                poll: seconds(45),
                 pause: seconds(1),
                 refused: seconds(60),
                 inventory: seconds(60),

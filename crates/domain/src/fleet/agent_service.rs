@@ -27,6 +27,8 @@ use std::{sync::Arc, time::Duration};
 
 /// How long an operation may be begun after it was delivered. An agent that was frozen for longer asks again.
 const EXPIRES_SECONDS: u64 = 600;
+/// Within what time an agent whose connection broke has certainly asked again, unless it is out of reach.
+const TO_ASK_AGAIN: Duration = Duration::from_secs(20);
 
 /// What an [`AgentService`] needs.
 pub struct AgentPorts {
@@ -320,10 +322,12 @@ impl AgentService {
         &self.ports.mailbox
     }
 
-    /// How long an agent's question may be left open: well within the time after which it would be missed.
+    /// How long an agent's question may be left open: so much less than the time after which it would be missed that it
+    /// can ask again if the answer is lost.
     #[must_use]
     pub fn longest_wait(&self) -> Duration {
-        self.ports.presence.grace() / 2
+        let grace = self.ports.presence.grace();
+        (grace / 2).max(grace.saturating_sub(TO_ASK_AGAIN))
     }
 
     /// What agents were told, newest first.

@@ -18,7 +18,7 @@ use std::{
 };
 
 /// After how long an agent is told again what it has not reported on: it may have lost the answer.
-pub const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(30);
 /// The most operations in one answer: an order is up to a MiB long, and an agent takes 64 MiB.
 const MOST: usize = 32;
 

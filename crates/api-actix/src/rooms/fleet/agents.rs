@@ -15,7 +15,7 @@ use crate::{
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web::Data};
 use actix_ws::{CloseCode, CloseReason};
 use domain::{
-    fleet::{AGAIN, AgentService, protocol::Deliveries},
+    fleet::{AgentService, protocol::Deliveries},
     identity::Operation,
     ids::OperationId,
 };
@@ -198,21 +198,23 @@ async fn agent_poll(
 ) -> Result<Reply<DeliveriesView>, ApiError> {
     let PollQuery { session, wait } = query.0;
     let server = agents.heard(&actor, Operation::AgentPoll, &session)?;
-    let wait = Duration::from_secs(wait.unwrap_or_default().into()).min(agents.longest_wait()).min(AGAIN);
+    let wait = Duration::from_secs(wait.unwrap_or_default().into()).min(agents.longest_wait());
     let (bell, mut stopping) = (bells.of(server), stopping.0.clone());
     let mut late = pin!(tokio::time::sleep(wait));
+    let mut is_over = false;
     loop {
         // Listens before it looks, so that nothing falls in between.
         let mut rung = pin!(bell.notified());
         rung.as_mut().enable();
         let due = agents.agent_poll(&actor, &session).await?;
         let nothing = due.operations.is_empty() && due.cancel.is_empty() && due.streams.is_empty();
-        if !nothing || *stopping.borrow() {
+        if !nothing || is_over || *stopping.borrow() {
             return Ok(Reply::new(due.try_into()?));
         }
         tokio::select! {
             () = rung => {}
-            () = &mut late => return Ok(Reply::new(due.try_into()?)),
+            // What it was told a while ago, and has not reported on, may be due again by now.
+            () = &mut late => is_over = true,
             _ = stopping.changed() => {}
         }
     }
