@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod change;
 pub mod clock;
+pub mod containers;
 pub mod digest;
 pub mod entropy;
 pub mod error;

@@ -1,0 +1,49 @@
+use super::{name::ImageName, platform::Platform};
+use crate::scheduling::ArchitectureSet;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+/// What an image is, as it was found when a task that names it was taken in. It stays so for all attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageTruth {
+    /// The digest by which its registry has it, such as `sha256:…`; `None` if only container engines have it.
+    pub digest: Option<String>,
+    /// What it was built for, in order; nothing if it does not say.
+    pub platforms: Vec<Platform>,
+}
+
+impl ImageTruth {
+    /// The servers that run it natively; none, if it does not say what it was built for.
+    #[must_use]
+    pub fn architectures(&self) -> ArchitectureSet {
+        self.platforms.iter().filter_map(Platform::architecture).collect()
+    }
+
+    /// Its platforms, as people read them.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let words: Vec<String> = self.platforms.iter().map(ToString::to_string).collect();
+        words.join(", ")
+    }
+}
+
+/// Why a registry does not tell what an image is. Each has a sentence that begins with neither name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryFailure {
+    /// It has no such image, or none that we may see: registries do not tell which.
+    Missing(String),
+    /// It does not answer, or not as a registry does.
+    Silent(String),
+    /// What it has under this name is no image that could be run.
+    NoImage(String),
+}
+
+/// Where images are kept.
+#[async_trait]
+pub trait Registries: Send + Sync {
+    /// What an image's registry says of it at this moment, or said a moment ago.
+    ///
+    /// # Errors
+    /// [`RegistryFailure`]
+    async fn look_up(&self, name: &ImageName) -> Result<ImageTruth, RegistryFailure>;
+}

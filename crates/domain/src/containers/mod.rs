@@ -1,0 +1,14 @@
+//! Containers and the images that they are made from.
+//!
+//! What an image was built for is read where it is kept, never guessed: in its registry, or in the container engines
+//! that have it. Where neither can say, nothing is assumed, and the task that names the image is refused.
+
+mod image;
+mod manifest;
+mod name;
+mod platform;
+
+pub use image::{ImageTruth, Registries, RegistryFailure};
+pub use manifest::{MAX_MANIFEST, Manifest, platform_of_config};
+pub use name::ImageName;
+pub use platform::Platform;
