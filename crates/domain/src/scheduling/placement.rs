@@ -5,7 +5,7 @@ use super::{
     rank::{Rank, Score},
     rules::{First, Gist, Need},
     snapshot::{FleetSnapshot, ServerRow},
-    spec::TaskSpec,
+    spec::{ArchitectureNeed, TaskSpec},
     unfit::{Subject, Unfit, Wanted},
 };
 use crate::{ids::ServerId, text::Name};
@@ -149,8 +149,20 @@ pub(super) fn plan_as(fleet: &FleetSnapshot, gist: Gist, task: &TaskSpec) -> Pla
     Plan {
         placement: candidates.first().and_then(|candidate| candidate.rank).map(|rank| (rank.server, rank)),
         candidates,
-        wanted: Wanted { architectures: gist.architectures, driver: task.driver, pool, labels: task.labels.clone() },
+        wanted: Wanted {
+            architectures: gist.architectures,
+            platforms: platforms(task),
+            driver: task.driver,
+            pool,
+            labels: task.labels.clone(),
+        },
     }
+}
+
+/// What the image of a task was built for, unless the task says for itself what it needs.
+fn platforms(task: &TaskSpec) -> Option<String> {
+    let truth = task.image_truth.as_ref().filter(|truth| !truth.platforms.is_empty())?;
+    (task.architecture == ArchitectureNeed::Universal).then(|| truth.told())
 }
 
 fn candidate(fleet: &FleetSnapshot, need: &Need<'_>, (slot, row): (usize, &ServerRow)) -> Candidate {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
-    fleet::{Architecture, Driver, Server, ServerStatus},
+    containers::{ImageTruth, Platform},
+    fleet::{Architecture, Driver, Inventory, Server, ServerStatus},
     ids::PoolId,
     pools::{Pool, PoolState, PoolStrategy, Quotas},
     scheduling::{
@@ -66,6 +67,64 @@ fn emulation_is_used_only_where_the_task_allows_it() {
     });
     let (id, rank) = place(&with_native, &TaskSpec { allow_emulation: true, ..arm64 }).unwrap();
     assert_eq!((id, rank.emulated), (ServerId(2), 0), "the native one, though it is nearly full");
+}
+
+/// A task that leaves it to its image what it runs on.
+fn of_image(platforms: &[&str]) -> TaskSpec {
+    let platforms = platforms.iter().map(|text| Platform::try_from((*text).to_owned()).unwrap());
+    let truth = ImageTruth { digest: Some("sha256:1".to_owned()), platforms: platforms.collect() };
+    TaskSpec { image_truth: Some(truth), ..spec(cores(1)) }
+}
+
+/// One server of each architecture, by id in the order of [`Architecture::ALL`].
+fn mixed() -> FleetSnapshot {
+    let mut fleet = FleetSnapshot::default();
+    for (id, architecture) in (1..).zip(Architecture::ALL) {
+        fleet.upsert_server(&Server { architecture, ..server(id, cores(4)) });
+    }
+    fleet
+}
+
+/// Which servers take a task, and what one of the others says.
+fn takers(task: &TaskSpec) -> (Vec<i64>, Option<String>) {
+    let plan = plan(&mixed(), task);
+    let refused = plan.candidates.iter().find(|candidate| !candidate.fits());
+    let told = refused.map(|candidate| plan.reasons(candidate).remove(0).detail);
+    let mut taken: Vec<i64> = plan.candidates.iter().filter(|one| one.fits()).map(|one| one.server_id.0).collect();
+    taken.sort_unstable();
+    (taken, told)
+}
+
+#[test]
+fn an_image_runs_on_what_it_was_built_for() {
+    let check = |platforms: &[&str], taken: &[i64], told: Option<&str>| {
+        assert_eq!(takers(&of_image(platforms)), (taken.to_vec(), told.map(str::to_owned)));
+    };
+    let two = ["linux/amd64", "linux/arm64"];
+    check(&two, &[1, 2], Some("is riscv64, the task's image has linux/amd64, linux/arm64"));
+    check(
+        &["linux/arm/v7", "linux/arm64/v8"],
+        &[2],
+        Some("is x86_64, the task's image has linux/arm/v7, linux/arm64/v8"),
+    );
+    let none = ["linux/arm/v5", "linux/arm/v7"];
+    check(&none, &[], Some("is x86_64, the task's image has linux/arm/v5, linux/arm/v7"));
+    // It does not say.
+    check(&[], &[1, 2, 3], None);
+    let stated = TaskSpec { architecture: ArchitectureNeed::Only(Architecture::Arm64), ..of_image(&two) };
+    assert_eq!(takers(&stated), (vec![2], Some("is x86_64, the task needs arm64".to_owned())));
+}
+
+#[test]
+fn an_image_is_emulated_only_where_that_is_allowed_and_after_all_native_servers() {
+    let mut fleet = mixed();
+    let emulating = Inventory { emulated_architectures: vec![Architecture::Riscv64], ..Inventory::default() };
+    fleet.upsert_server(&Server { inventory: emulating, ..server(1, cores(4)) });
+    let task = TaskSpec { allow_emulation: true, ..of_image(&["linux/riscv64"]) };
+    assert_eq!(place(&fleet, &task).map(|(id, rank)| (id.0, rank.emulated)), Some((3, 0)));
+    fleet.remove_server(ServerId(3));
+    assert_eq!(place(&fleet, &task).map(|(id, rank)| (id.0, rank.emulated)), Some((1, 1)));
+    assert_eq!(place(&fleet, &of_image(&["linux/riscv64"])), None);
 }
 
 #[test]

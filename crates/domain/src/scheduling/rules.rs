@@ -56,7 +56,7 @@ impl Gist {
     pub(super) fn of(spec: &TaskSpec) -> Self {
         Self {
             demand: amounts(spec.demand),
-            architectures: spec.architecture.into(),
+            architectures: spec.architectures(),
             emulation: spec.allow_emulation,
             driver: spec.driver.needs(),
             pool: spec.pool_id,

@@ -1,7 +1,8 @@
-use super::environment::Environment;
+use super::{environment::Environment, sets::ArchitectureSet};
 use crate::{
     Result,
     clock::Timestamp,
+    containers::ImageTruth,
     error::Checks,
     fleet::{Architecture, Driver},
     ids::PoolId,
@@ -200,6 +201,9 @@ pub struct TaskSpec {
     /// The image of its container.
     #[serde(default)]
     pub image: Option<String>,
+    /// What its image is, if that was looked up: what it may run on is what both this and `architecture` say.
+    #[serde(default)]
+    pub image_truth: Option<ImageTruth>,
     /// Its program and arguments; for a container, instead of the image's own.
     #[serde(default)]
     pub command: Vec<String>,
@@ -258,6 +262,7 @@ impl TaskSpec {
             kind: TaskKind::Job,
             driver: TaskDriver::None,
             image: None,
+            image_truth: None,
             command: Vec::new(),
             env: Environment::default(),
             ports: Vec::new(),
@@ -295,6 +300,15 @@ impl TaskSpec {
         self.check_demand(&mut checks);
         self.check_mappings(&mut checks);
         checks.finish().map(|()| self)
+    }
+
+    /// The servers that it runs on natively.
+    #[must_use]
+    pub fn architectures(&self) -> ArchitectureSet {
+        let stated = ArchitectureSet::from(self.architecture);
+        // An image that does not say is taken for what its task says it is.
+        let truth = self.image_truth.as_ref().filter(|truth| !truth.platforms.is_empty());
+        truth.map_or(stated, |truth| stated.common(truth.architectures()))
     }
 
     /// This spec with the values of its environment hidden.

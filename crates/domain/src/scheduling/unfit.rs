@@ -124,6 +124,8 @@ impl Unfit {
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) architectures: ArchitectureSet,
+    /// What its image was built for, where that is what decides.
+    pub(super) platforms: Option<String>,
     pub(super) driver: TaskDriver,
     pub(super) pool: Option<Arc<str>>,
     pub(super) labels: Tags,
@@ -153,7 +155,10 @@ impl Subject {
         let (native, needed) = (self.native, task.architectures);
         let pool = self.pool.as_deref().unwrap_or_default();
         match unfit {
-            Unfit::Architecture => format!("is {native}, the task needs {needed}"),
+            Unfit::Architecture => match &task.platforms {
+                Some(platforms) => format!("is {native}, the task's image has {platforms}"),
+                None => format!("is {native}, the task needs {needed}"),
+            },
             Unfit::Emulation => {
                 format!("is {native} and could only emulate {needed}, which the task does not allow")
             }
