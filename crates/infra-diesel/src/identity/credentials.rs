@@ -145,7 +145,7 @@ mod tests {
     fn check_believed(cache: &CredentialCache, credential: &Credential, long: Duration) {
         let now = Instant::now();
         cache.keep("digest".to_owned(), credential.clone(), now, cache.find("digest", now).1);
-        assert_eq!(cache.find("digest", now + (long - TICK)).0.as_ref(), Some(credential));
+        assert_eq!(cache.find("digest", now + long.saturating_sub(TICK)).0.as_ref(), Some(credential));
         assert_eq!(cache.find("digest", now + long).0, None);
     }
 
