@@ -1,6 +1,7 @@
 //! The rooms of the house, one file each, and what they share.
 
 pub mod audit;
+pub mod containers;
 pub mod fleet;
 pub mod identity;
 pub mod pools;

@@ -5,10 +5,10 @@ use crate::{
     challenge::Challenge,
     fault::Fault,
     kept::Kept,
-    options::{Login, Logins},
     wire::{self, Wire},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use domain::containers::{Login, Logins};
 use reqwest::{
     Method, Response, StatusCode, Url,
     header::{HeaderMap, HeaderValue},

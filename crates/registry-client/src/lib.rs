@@ -20,4 +20,4 @@ mod tls;
 mod wire;
 
 pub use lookup::OciRegistries;
-pub use options::{Login, Logins, RegistryOptions, SetupError};
+pub use options::{RegistryOptions, SetupError};

@@ -1,23 +1,6 @@
+use domain::containers::Logins;
 use rustls::pki_types::pem;
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
-
-/// A user of a registry. `Debug` shows no password.
-#[derive(Clone)]
-pub struct Login {
-    /// Who.
-    pub username: String,
-    /// The password, or a token that goes for one.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
-/// Users of registries by the registry's host, and port if it has one: `docker.io`, `registry.example.com:5000`.
-pub type Logins = BTreeMap<String, Login>;
 
 /// How registries are asked.
 #[derive(Debug, Clone)]
@@ -71,17 +54,4 @@ pub enum SetupError {
     /// The HTTP client does not start.
     #[error("HTTP cannot be spoken")]
     Http(#[from] reqwest::Error),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_password_is_printed() {
-        let login = Login { username: "ann".to_owned(), password: "hush".to_owned() };
-        let logins = Logins::from([("docker.io".to_owned(), login)]);
-        let text = format!("{:?}", RegistryOptions { logins, ..RegistryOptions::default() });
-        assert!(text.contains("ann") && !text.contains("hush"), "{text}");
-    }
 }

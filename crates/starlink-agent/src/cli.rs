@@ -111,6 +111,9 @@ pub struct SettingArgs {
         help = "The container engine's socket [default: DOCKER_HOST, or /var/run/docker.sock]"
     )]
     pub docker_socket: Option<PathBuf>,
+    /// A file with users of registries, as `docker login` writes it
+    #[arg(long, value_name = "PATH")]
+    pub registry_auth: Option<PathBuf>,
 }
 
 /// Why a command failed.

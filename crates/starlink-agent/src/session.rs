@@ -15,7 +15,7 @@ use crate::{
     client::{CallError, Meaning},
     runner::{News, Runner, Tools},
     state::Joined,
-    streams::Streams,
+    streams::{Sources, Streams},
 };
 use backoff::{Outage, jittered};
 use domain::{
@@ -274,7 +274,8 @@ impl Conversation {
             let installation: Arc<str> = installation.into();
             let runner = Runner::new(tools.clone(), installation.clone());
             let (client, patience) = (tools.link.client().clone(), tools.periods.patience);
-            let streams = Streams::new(client, tools.state.clone(), installation, periods.ping, patience);
+            let sources = Sources { state: tools.state.clone(), drivers: tools.drivers.clone(), installation };
+            let streams = Streams::new(client, sources, periods.ping, patience);
             Running { runner, streams }
         })
     }

@@ -7,15 +7,17 @@
 use crate::{
     client::{Client, Meaning, Socket},
     logs::{self, LogError},
+    runner::Drivers,
     session::{Backoff, Patience},
     state::StateDir,
     work::WorkId,
 };
 use domain::{
     error::with_causes,
-    fleet::protocol::{LogLine, LogQuery, StreamOrder, StreamSource},
+    fleet::protocol::{ImageQuery, LogQuery, StreamOrder, StreamSource},
 };
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use serde::Serialize;
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::Semaphore,
@@ -47,10 +49,16 @@ pub(crate) struct Streams {
     seen: VecDeque<String>,
 }
 
+/// Where what is sent comes from.
+pub(crate) struct Sources {
+    pub(crate) state: StateDir,
+    pub(crate) drivers: Arc<Drivers>,
+    pub(crate) installation: Arc<str>,
+}
+
 struct Shared {
     client: Client,
-    state: StateDir,
-    installation: Arc<str>,
+    sources: Sources,
     ping: Duration,
     patience: Patience,
     places: Semaphore,
@@ -58,15 +66,9 @@ struct Shared {
 }
 
 impl Streams {
-    pub(crate) fn new(
-        client: Client,
-        state: StateDir,
-        installation: Arc<str>,
-        ping: Duration,
-        patience: Patience,
-    ) -> Self {
+    pub(crate) fn new(client: Client, sources: Sources, ping: Duration, patience: Patience) -> Self {
         let (places, refusals) = (Semaphore::new(MOST), Semaphore::new(MOST_REFUSALS));
-        let shared = Arc::new(Shared { client, state, installation, ping, patience, places, refusals });
+        let shared = Arc::new(Shared { client, sources, ping, patience, places, refusals });
         Self { shared, tasks: JoinSet::new(), seen: VecDeque::new() }
     }
 
@@ -127,6 +129,7 @@ impl Shared {
             (Err(_), _) => Ok(Closing::new(4503, "busy")),
             (Ok(_), StreamSource::Unknown) => Ok(Closing::new(4501, "unsupported")),
             (Ok(_), StreamSource::Logs(query)) => self.logs(&mut socket, query).await,
+            (Ok(_), StreamSource::Image(query)) => self.image(&mut socket, &query).await,
         };
         match outcome {
             Ok(closing) => close(socket, closing).await,
@@ -196,9 +199,19 @@ impl Shared {
         }
     }
 
+    async fn image(&self, socket: &mut Socket, query: &ImageQuery) -> Result<Closing, Gone> {
+        match self.sources.drivers.image(&query.name).await {
+            Ok(Some(image)) => in_time(socket.send(message(&image))).await?,
+            Ok(None) => {}
+            Err(failure) => return Ok(Closing::new(1011, failure)),
+        }
+        Ok(Closing::new(1000, "end"))
+    }
+
     fn folder(&self, query: &LogQuery) -> PathBuf {
-        let (installation, task, attempt) = (self.installation.clone(), query.task_id, query.attempt);
-        self.state.work_folder(&WorkId { installation, task, attempt })
+        let Sources { state, installation, .. } = &self.sources;
+        let (installation, task, attempt) = (installation.clone(), query.task_id, query.attempt);
+        state.work_folder(&WorkId { installation, task, attempt })
     }
 }
 
@@ -209,9 +222,9 @@ fn refused(error: &LogError) -> Closing {
     }
 }
 
-fn message(line: &LogLine) -> Message {
-    // Nothing in a line can fail to be written as JSON.
-    Message::text(serde_json::to_string(line).unwrap_or_default())
+fn message(what: &impl Serialize) -> Message {
+    // Nothing that is sent can fail to be written as JSON.
+    Message::text(serde_json::to_string(what).unwrap_or_default())
 }
 
 fn hear(heard: Option<Result<Message, tungstenite::Error>>) -> Result<(), Gone> {

@@ -5,12 +5,16 @@ use crate::{
     config::Config,
     data_dir::{DataDir, DataDirError, KeyOrigin, read_or_create_key},
 };
-use api_actix::rooms::fleet::{Bells, Streams};
+use api_actix::rooms::{
+    containers::AskedEngines,
+    fleet::{Bells, Orders, Streams},
+};
 use chrono::TimeDelta;
 use domain::{
     Error,
     audit::{AuditService, HeadFile, Seal},
     clock::Clock,
+    containers::ImageService,
     digest::hex,
     entropy::Entropy,
     fleet::{AgentPorts, AgentService, EnrollmentService, Mailbox, Presence, ServerService},
@@ -24,7 +28,8 @@ use infra_diesel::{
     DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers,
     MigrationReport, migrate,
 };
-use starlink_agent::agent::SystemClock;
+use registry_client::{OciRegistries, RegistryOptions, SetupError};
+use starlink_agent::{agent::SystemClock, drivers::docker};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
@@ -40,6 +45,12 @@ pub enum StartError {
     /// TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),
+    /// Registries cannot be asked.
+    #[error(transparent)]
+    Registries(#[from] SetupError),
+    /// The users of registries cannot be read.
+    #[error("--registry-auth {0}")]
+    RegistryAuth(String),
     /// The API cannot be put together.
     #[error(transparent)]
     Mount(#[from] api_actix::mount::MountError),
@@ -89,13 +100,15 @@ pub struct Site {
     pub task_patience: TimeDelta,
     /// How long an agent may be silent before its server is offline.
     pub agent_grace: Duration,
+    /// How image registries are asked.
+    pub registries: RegistryOptions,
 }
 
 impl Site {
     /// Finds everything, and makes the data directory and the audit key if they are not there.
     ///
     /// # Errors
-    /// If the directory or the key cannot be used.
+    /// If the directory, the key or the users of registries cannot be used.
     pub fn open(config: &Config, machine: &Machine) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data_dir)?;
         let url = config.database_url.clone();
@@ -104,7 +117,12 @@ impl Site {
         let heads = Arc::new(FileHeads::new(data.join("audit.heads"), seal.clone()));
         let task_patience = TimeDelta::seconds(config.task_patience_seconds.into());
         let agent_grace = Duration::from_secs(config.agent_grace_seconds.into());
-        Ok(Self { data, url, seal, key_origin: key.origin, heads, task_patience, agent_grace })
+        let registries = RegistryOptions {
+            logins: docker::logins(config.registry_auth.as_deref()).map_err(StartError::RegistryAuth)?,
+            insecure: config.insecure_registries.clone(),
+            ..RegistryOptions::default()
+        };
+        Ok(Self { data, url, seal, key_origin: key.origin, heads, task_patience, agent_grace, registries })
     }
 
     /// What tells this data directory's server apart from others on the same database; the same after each restart.
@@ -155,6 +173,8 @@ pub struct Services {
     pub bells: Arc<Bells>,
     /// Streams that agents are asked for.
     pub streams: Arc<Streams>,
+    /// Orders them.
+    pub orders: Orders,
     /// Pools.
     pub pools: Arc<PoolService>,
     /// Tasks.
@@ -200,9 +220,7 @@ impl Services {
         let servers = Arc::new(DieselServers::new(database.clone()));
         let enrollments = Arc::new(DieselEnrollments::new(database.clone()));
         let bells = Arc::new(Bells::default());
-        let ringing = bells.clone();
-        let mailbox = Arc::new(Mailbox::new(Box::new(move |server| ringing.ring(server))));
-        database.follow(mailbox.clone());
+        let mailbox = mailbox(&bells, &database);
         let agents = AgentService::new(AgentPorts {
             servers: servers.clone(),
             agents: Arc::new(DieselAgents::new(database.clone())),
@@ -215,17 +233,22 @@ impl Services {
             entropy: entropy.clone(),
             installation: site.installation(),
         });
-        let task_ports = TaskPorts { tasks, desk, clock: clock.clone(), seal: site.seal.clone() };
+        let agents = Arc::new(agents);
+        let streams = Arc::<Streams>::default();
+        let orders = Orders { streams: streams.clone(), entropy: entropy.clone() };
+        let images = Arc::new(images(site, &agents, &orders)?);
+        let task_ports = TaskPorts { tasks, desk, images, clock: clock.clone(), seal: site.seal.clone() };
         Ok(Self {
             tasks: Arc::new(TaskService::new(task_ports)),
             scheduler: Arc::new(scheduler),
             bell,
             leases: Arc::new(DieselLeases::new(database.clone())),
             audit: Arc::new(AuditService::new(log, site.heads.clone(), clock.clone())),
-            agents: Arc::new(agents),
+            agents,
             enrollments: Arc::new(EnrollmentService::new(enrollments, clock.clone(), entropy.clone())),
             bells,
-            streams: Arc::default(),
+            streams,
+            orders,
             fleet: Arc::new(ServerService::new(servers, clock.clone())),
             pools: Arc::new(PoolService::new(Arc::new(DieselPools::new(database.clone())), clock.clone())),
             users: Arc::new(UserService::new(users, hasher, clock.clone())),
@@ -234,4 +257,17 @@ impl Services {
             database,
         })
     }
+}
+
+/// What agents have to be told, as it commits.
+fn mailbox(bells: &Arc<Bells>, database: &Database) -> Arc<Mailbox> {
+    let ringing = bells.clone();
+    let mailbox = Arc::new(Mailbox::new(Box::new(move |server| ringing.ring(server))));
+    database.follow(mailbox.clone());
+    mailbox
+}
+
+fn images(site: &Site, agents: &Arc<AgentService>, orders: &Orders) -> Result<ImageService, StartError> {
+    let engines = AskedEngines { agents: agents.clone(), orders: orders.clone() };
+    Ok(ImageService::new(Arc::new(OciRegistries::new(site.registries.clone())?), Arc::new(engines)))
 }

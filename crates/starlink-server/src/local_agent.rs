@@ -100,6 +100,7 @@ fn options(
     };
     let host = HostOptions {
         docker_socket: Some(docker_socket),
+        logins: docker::logins(settings.registry_auth.as_deref())?,
         allow_mounts: settings.allow_mounts.clone(),
         allow_exec: settings.allow_exec,
         exec_user: settings.exec_user.clone(),

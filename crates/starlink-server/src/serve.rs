@@ -259,9 +259,8 @@ impl Front {
             readiness: Data::new(Readiness::new(Arc::new(services.database.clone()))),
             metrics: Arc::new(Metrics::new()),
             line_up: Data::new(LineUp {
-                streams: services.streams.clone(),
+                orders: services.orders.clone(),
                 sessions: services.sessions.clone(),
-                entropy: machine.entropy.clone(),
                 stopping: Stopping(stop.clone()),
             }),
             stopping: Stopping(stop),

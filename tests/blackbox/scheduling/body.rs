@@ -16,6 +16,13 @@ on_both!(
     what_is_too_large_or_does_not_go_together_is_refused_by_name,
 );
 
+/// Members of a task whose image nobody is asked about.
+fn unasked(mut more: Value) -> Value {
+    let image = json!({ "image": "a", "required_architecture": "x64", "verify_image": false });
+    more.as_object_mut().unwrap().extend(image.as_object().unwrap().clone());
+    more
+}
+
 async fn what_is_left_out_has_its_default(backend: Backend) {
     let server = server(backend);
     let admin = server.admin();
@@ -27,8 +34,10 @@ async fn what_is_left_out_has_its_default(backend: Backend) {
         (json!({ "command": [] }), "/driver", json!("none")),
         (json!({ "command": ["/bin/true"] }), "/driver", json!("exec")),
         (json!({ "command": ["/bin/true"], "driver": "none" }), "/driver", json!("none")),
-        (json!({ "image": "a", "required_architecture": "x64" }), "/driver", json!("docker")),
-        (json!({ "image": "a", "required_architecture": "universal", "command": ["x"] }), "/driver", json!("docker")),
+        (unasked(json!({})), "/driver", json!("docker")),
+        (unasked(json!({ "command": ["x"] })), "/driver", json!("docker")),
+        (json!({}), "/verify_image", json!(true)),
+        (json!({}), "/image_platforms", Value::Null),
         (json!({ "required_architecture": "AArch64" }), "/required_architecture", json!("arm64")),
         (json!({ "driver": null, "kind": null, "env": null, "deadline": null }), "/kind", json!("job")),
     ] {
@@ -44,7 +53,7 @@ async fn every_member_comes_back_as_it_was_sent(backend: Backend) {
     let sent = json!({
         "name": "Web / 1", "required_architecture": "riscv64", "required_cpu": 0.25, "required_memory": 0.5,
         "required_storage": 10.0, "required_gpu": 2, "kind": "service", "driver": "docker",
-        "image": "ghcr.io/acme/web@sha256:0123", "command": ["sh", "-c", "echo 1\necho \"2\"", ""],
+        "image": "ghcr.io/acme/web@sha256:0123", "verify_image": false, "command": ["sh", "-c", "echo 1\necho \"2\"", ""],
         "ports": [
             { "container_port": 80, "host_port": 8080, "protocol": "tcp" },
             { "container_port": 80, "host_port": 8080, "protocol": "udp" },
@@ -68,9 +77,10 @@ async fn every_member_comes_back_as_it_was_sent(backend: Backend) {
     let mut later = shown(&admin, made.id()).await.json;
     later["pending_reasons"] = Value::Null;
     assert_eq!(later, made.json);
-    let defaulted = json!({ "driver": "docker", "image": "a", "required_architecture": "amd64",
-        "ports": [{ "container_port": 80 }], "mounts": [{ "source": "v", "target": "/v" }],
-        "deadline": "2999-01-01T01:00:00.1234567+01:00" });
+    let defaulted = unasked(json!({
+        "driver": "docker", "ports": [{ "container_port": 80 }], "mounts": [{ "source": "v", "target": "/v" }],
+        "deadline": "2999-01-01T01:00:00.1234567+01:00",
+    }));
     let made = admin.post("/tasks", task("t").with(defaulted).0).await.expect(201);
     assert_eq!(made.at("/ports/0"), json!({ "container_port": 80, "host_port": null, "protocol": "tcp" }));
     assert_eq!(made.at("/mounts/0/read_only"), false);
@@ -109,7 +119,6 @@ async fn every_fault_is_named_at_once(backend: Backend) {
         fields,
         [
             "name",
-            "required_architecture",
             "required_cpu",
             "required_memory",
             "required_gpu",
@@ -139,7 +148,11 @@ async fn every_fault_is_named_at_once(backend: Backend) {
 fn wrong() -> Vec<(Value, &'static str)> {
     let deep = (0..8).fold(json!(1), |inner, _| json!({ "x": inner }));
     vec![
-        (json!({ "image": "nginx" }), "required_architecture"),
+        (json!({ "image": "nginx", "verify_image": false }), "required_architecture"),
+        (
+            json!({ "image": "nginx", "verify_image": false, "required_architecture": "universal" }),
+            "required_architecture",
+        ),
         (json!({ "required_architecture": "armv7l" }), "required_architecture"),
         (json!({ "required_architecture": "" }), "required_architecture"),
         (json!({ "image": "a", "required_architecture": "amd64", "driver": "exec", "command": ["x"] }), "image"),
@@ -185,7 +198,7 @@ fn wrong_with_image() -> Vec<(Value, &'static str)> {
         (json!({ "ports": [{ "container_port": 80, "protocol": "sctp" }] }), "ports[0].protocol"),
         (json!({ "ports": [{ "host_port": 80 }] }), "ports[0].container_port"),
     ];
-    let image = TaskDraft(json!({ "image": "a", "required_architecture": "amd64" }));
+    let image = TaskDraft(unasked(json!({})));
     cases.into_iter().map(|(more, field)| (image.clone().with(more).0, field)).collect()
 }
 

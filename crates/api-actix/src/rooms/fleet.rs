@@ -5,6 +5,7 @@ mod bells;
 mod dto;
 mod enrollments;
 mod operations;
+mod orders;
 mod wire;
 
 use crate::{
@@ -20,6 +21,8 @@ pub use bells::Streams;
 pub(crate) use bells::{Cause, Sent};
 use domain::{fleet::ServerService, ids::ServerId};
 use dto::{ServerCreate, ServerListQuery, ServerPatchBody, ServerView};
+pub(crate) use orders::Ordered;
+pub use orders::Orders;
 use paperclip::actix::{
     api_v2_operation,
     web::{self, ServiceConfig},

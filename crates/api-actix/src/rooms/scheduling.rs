@@ -82,7 +82,7 @@ async fn task_dry_run(
     tasks: Data<TaskService>,
     body: Body<TaskBody>,
 ) -> Result<Reply<DryRunView>, ApiError> {
-    let found = tasks.task_dry_run(&actor, &body.0.parse()?).await?;
+    let found = tasks.task_dry_run(&actor, body.0.parse()?).await?;
     Ok(Reply::new(found.into()))
 }
 

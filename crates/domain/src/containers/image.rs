@@ -1,5 +1,5 @@
 use super::{name::ImageName, platform::Platform};
-use crate::scheduling::ArchitectureSet;
+use crate::{ids::ServerId, scheduling::ArchitectureSet};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,27 @@ pub enum RegistryFailure {
     NoImage(String),
 }
 
+/// An image that a container engine has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineImage {
+    /// The engine's id of it.
+    pub id: String,
+    /// What it was built for, if it says.
+    #[serde(default)]
+    pub platform: Option<Platform>,
+}
+
+/// The container engines of the fleet.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait Engines: Send + Sync {
+    /// What the engines have under a name at this moment, each with its server. Engines that do not answer in time are
+    /// left out, as are all but the first few hundred that could be asked.
+    async fn look_up(&self, name: &ImageName) -> Vec<(ServerId, EngineImage)>;
+}
+
 /// Where images are kept.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait Registries: Send + Sync {
     /// What an image's registry says of it at this moment, or said a moment ago.

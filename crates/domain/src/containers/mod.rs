@@ -4,11 +4,17 @@
 //! that have it. Where neither can say, nothing is assumed, and the task that names the image is refused.
 
 mod image;
+mod login;
 mod manifest;
 mod name;
 mod platform;
+mod service;
 
-pub use image::{ImageTruth, Registries, RegistryFailure};
+pub use image::{EngineImage, Engines, ImageTruth, Registries, RegistryFailure};
+#[cfg(any(test, feature = "mocks"))]
+pub use image::{MockEngines, MockRegistries};
+pub use login::{Login, Logins, read_logins};
 pub use manifest::{MAX_MANIFEST, Manifest, platform_of_config};
 pub use name::ImageName;
 pub use platform::Platform;
+pub use service::ImageService;

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 /// The longest name of an image.
 const LONGEST: usize = 512;
 /// The registry of names that name none.
-const HUB: &str = "docker.io";
+pub(super) const HUB: &str = "docker.io";
 
 /// The name of an image, as people write it: `busybox`, `ghcr.io/acme/app:v1`, `app@sha256:…`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,14 +16,17 @@ impl ImageName {
     /// # Errors
     /// A sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let name = text.trim();
-        let letters = |letter: char| letter.is_ascii_alphanumeric() || "._:/@-".contains(letter);
-        let good = name.len() <= LONGEST
-            && name.chars().all(letters)
-            && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
-        let named = Self(name.to_owned());
-        let whole = good && !named.repository().is_empty() && !named.reference().is_empty();
-        whole
+        let (place, digest) = text.split_once('@').map_or((text, None), |(place, digest)| (place, Some(digest)));
+        let parts: Vec<&str> = place.split('/').collect();
+        let most = parts.len() - 1;
+        let are_words = parts.iter().enumerate().all(|(index, part)| match part.split_once(':') {
+            None => is_word(part, ""),
+            Some((word, tag)) if index == most => is_word(word, "") && is_word(tag, "_"),
+            Some((host, port)) => index == 0 && is_word(host, "") && !port.is_empty() && is_number(port),
+        });
+        let is_name = text.len() <= LONGEST && are_words && digest.is_none_or(is_digest);
+        let named = Self(text.to_owned());
+        is_name
             .then_some(named)
             .ok_or_else(|| "is no name of an image; one is written like ghcr.io/acme/app:v1 or app@sha256:…".to_owned())
     }
@@ -126,6 +129,24 @@ impl From<ImageName> for String {
     }
 }
 
+/// Whether a text has the letters of a name, and begins with none that leads elsewhere; `also` may stand first, too.
+fn is_word(text: &str, also: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric() || also.contains(first))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_digest(text: &str) -> bool {
+    let is_hex = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
+    text.split_once(':').is_some_and(|(kind, value)| {
+        let is_kind = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        is_kind && !value.is_empty() && value.bytes().all(is_hex)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,11 +204,19 @@ mod tests {
             "a?b",
             "a#b",
             "a b",
+            " a",
             "a%2fb",
             "ä",
             "a:",
             "a@",
             "@sha256:1",
+            "a@sha256",
+            "a@sha256:G",
+            "-a",
+            "a:b:c",
+            "a/b:1/c",
+            "a:x/b",
+            "a/.b",
             &long,
         ] {
             assert!(ImageName::parse(name).is_err(), "{name}");

@@ -316,6 +316,12 @@ impl AgentService {
         Err(Error::Unavailable { reason, source: None })
     }
 
+    /// The servers whose agents can be reached at this moment.
+    #[must_use]
+    pub fn there(&self) -> Vec<ServerId> {
+        self.ports.presence.there(self.ports.clock.uptime())
+    }
+
     /// Where streams are ordered.
     #[must_use]
     pub fn mailbox(&self) -> &Mailbox {

@@ -81,6 +81,12 @@ impl Presence {
         self.seats().get(&server).is_some_and(|seat| now < seat.heard + self.grace)
     }
 
+    /// The servers whose agents were heard of within the grace period.
+    #[must_use]
+    pub fn there(&self, now: Duration) -> Vec<ServerId> {
+        self.seats().iter().filter(|(_, seat)| now < seat.heard + self.grace).map(|(server, _)| *server).collect()
+    }
+
     /// Whether a server's agent is missed: it was not heard of for the grace period, and could have been.
     #[must_use]
     pub fn is_missed(&self, server: ServerId, now: Duration) -> bool {

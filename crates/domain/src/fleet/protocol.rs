@@ -7,6 +7,7 @@
 use super::model::{Architecture, Driver};
 use crate::{
     clock::Timestamp,
+    containers::ImageName,
     ids::{OperationId, ServerId, TaskId},
     scheduling::TaskSpec,
     text::Name,
@@ -253,9 +254,20 @@ pub struct StreamOrder {
 pub enum StreamSource {
     /// The output of an attempt, as one [`LogLine`] in each message.
     Logs(LogQuery),
+    /// What the machine's container engine has under a name, as one [`EngineImage`], or nothing.
+    ///
+    /// [`EngineImage`]: crate::containers::EngineImage
+    Image(ImageQuery),
     /// Something that this agent is too old for; it opens the stream and closes it with a reason.
     #[serde(other)]
     Unknown,
+}
+
+/// Which image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageQuery {
+    /// Its name.
+    pub name: ImageName,
 }
 
 /// Which lines of an attempt's output.

@@ -15,6 +15,7 @@ use crate::{
     audit::{AuditEntry, Seal},
     change::{Change, Done, Once, TRIES},
     clock::{Clock, Timestamp},
+    containers::ImageService,
     digest::same_secret,
     identity::{Actor, Operation, at_revision},
     ids::{ServerId, TaskId},
@@ -28,6 +29,8 @@ pub struct TaskPorts {
     pub tasks: Arc<dyn Tasks>,
     /// What is known in memory; it must follow the same database.
     pub desk: Arc<Desk>,
+    /// Says what images are.
+    pub images: Arc<ImageService>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Makes plan tokens.
@@ -69,7 +72,7 @@ impl TaskService {
     ///
     /// # Errors
     /// [`Error::Invalid`] naming what makes no valid task; `plan_stale` if the token is not of this task and this state
-    /// of the fleet.
+    /// of the fleet; as [`ImageService::identify`] says.
     pub async fn task_create(
         &self,
         actor: &Actor,
@@ -80,9 +83,22 @@ impl TaskService {
         actor.authorize(Operation::TaskCreate)?;
         let now = self.ports.clock.now();
         check_deadline(&spec, now)?;
-        let change = Change::new(AuditEntry::new(actor, Operation::TaskCreate.action(), now), once.clone());
-        let Some(plan_token) = plan_token else { return self.ports.tasks.create(NewTask { spec }, change).await };
-        self.answered_or(once.as_ref(), self.create_as_planned(spec, plan_token, change)).await
+        let mut entry = AuditEntry::new(actor, Operation::TaskCreate.action(), now);
+        if spec.image.is_some() && !spec.verify_image {
+            entry = entry.because("what its image was built for was not looked up: verify_image is false");
+        }
+        let change = Change::new(entry, once.clone());
+        if plan_token.is_none() && spec.image.is_none() {
+            return self.ports.tasks.create(NewTask { spec }, change).await;
+        }
+        self.answered_or(once.as_ref(), async {
+            let spec = self.ports.images.identify(spec).await?;
+            match plan_token {
+                Some(plan_token) => self.create_as_planned(spec, plan_token, change).await,
+                None => self.ports.tasks.create(NewTask { spec }, change).await,
+            }
+        })
+        .await
     }
 
     async fn create_as_planned(&self, spec: TaskSpec, plan_token: &str, change: Change) -> Result<Done<Task>> {
@@ -134,14 +150,15 @@ impl TaskService {
     /// Where a task would go that is not stored. Writes nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] as for posting it.
-    pub async fn task_dry_run(&self, actor: &Actor, spec: &TaskSpec) -> Result<DryRun> {
+    /// As for posting it.
+    pub async fn task_dry_run(&self, actor: &Actor, spec: TaskSpec) -> Result<DryRun> {
         actor.authorize(Operation::TaskDryRun)?;
-        check_deadline(spec, self.ports.clock.now())?;
+        check_deadline(&spec, self.ports.clock.now())?;
+        let spec = self.ports.images.identify(spec).await?;
         self.ports.tasks.catch_up().await?;
         Ok(self.ports.desk.with(|engine| {
-            let plan = engine.plan_for(spec);
-            let plan_token = token_of(&self.ports.seal, spec, &plan, engine.fleet());
+            let plan = engine.plan_for(&spec);
+            let plan_token = token_of(&self.ports.seal, &spec, &plan, engine.fleet());
             DryRun { plan, plan_token }
         }))
     }

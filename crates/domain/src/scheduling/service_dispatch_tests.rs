@@ -263,7 +263,7 @@ async fn who_hangs_up_while_posting_by_plan_leaves_nothing_claimed() {
     let database = Arc::new(Slow { task: pending(), go_on: Notify::new() });
     let tasks = service_of(database.clone(), &desk);
     let actor = operator();
-    let token = tasks.task_dry_run(&actor, &spec(cores(1))).await.unwrap().plan_token;
+    let token = tasks.task_dry_run(&actor, spec(cores(1))).await.unwrap().plan_token;
     hang_up(&database, &desk, tasks.task_create(&actor, spec(cores(1)), Some(&token), None)).await;
     assert_eq!((free(&desk), counts(&desk)), (4000, (0, 0)));
 }

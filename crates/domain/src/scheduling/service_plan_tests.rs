@@ -10,7 +10,7 @@ fn current() -> MockTasks {
 }
 
 async fn token(desk: &Arc<Desk>, spec: &TaskSpec) -> String {
-    service(current(), desk).task_dry_run(&alice(Role::Viewer), spec).await.unwrap().plan_token
+    service(current(), desk).task_dry_run(&alice(Role::Viewer), spec.clone()).await.unwrap().plan_token
 }
 
 async fn post(mock: MockTasks, desk: &Arc<Desk>, spec: TaskSpec, token: &str) -> Result<Done<Task>> {
@@ -25,13 +25,13 @@ fn check_stale(outcome: &Result<Done<Task>>) {
 #[tokio::test]
 async fn a_dry_run_writes_and_claims_nothing() {
     let desk = desk(4, &[pending()]);
-    let run = service(current(), &desk).task_dry_run(&alice(Role::Viewer), &spec(cores(3))).await.unwrap();
+    let run = service(current(), &desk).task_dry_run(&alice(Role::Viewer), spec(cores(3))).await.unwrap();
     assert_eq!(run.plan.placement.map(|(server, _)| server), Some(SERVER));
     assert_eq!(run.plan_token, token(&desk, &spec(cores(3))).await, "asked twice, answered the same");
     assert_eq!((free(&desk), counts(&desk)), (4000, (1, 0)));
     let mut mock = MockTasks::new();
     mock.expect_catch_up().times(1).returning(|| Err(Error::unavailable("the state could not be read", "down")));
-    let outcome = service(mock, &desk).task_dry_run(&operator(), &spec(cores(3))).await;
+    let outcome = service(mock, &desk).task_dry_run(&operator(), spec(cores(3))).await;
     assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    containers::{MockEngines, MockRegistries},
     feed::{Fact, Follower, State},
     fleet::Server,
     identity::{Role, Room, Scopes},
@@ -14,6 +15,8 @@ use std::sync::Mutex;
 
 #[path = "service_dispatch_tests.rs"]
 mod dispatching;
+#[path = "service_image_tests.rs"]
+mod images;
 #[path = "service_plan_tests.rs"]
 mod planning;
 
@@ -34,8 +37,14 @@ fn desk(capacity: i64, tasks: &[Task]) -> Arc<Desk> {
 }
 
 fn service_of(tasks: Arc<dyn Tasks>, desk: &Arc<Desk>) -> TaskService {
-    let seal = Seal::new(&[7; 32]);
-    TaskService::new(TaskPorts { tasks, desk: desk.clone(), clock: TestClock::start(), seal })
+    service_asking(MockRegistries::new(), tasks, desk)
+}
+
+/// A service that asks this registry about images.
+fn service_asking(registries: MockRegistries, tasks: Arc<dyn Tasks>, desk: &Arc<Desk>) -> TaskService {
+    let images = Arc::new(ImageService::new(Arc::new(registries), Arc::new(MockEngines::new())));
+    let (clock, seal) = (TestClock::start(), Seal::new(&[7; 32]));
+    TaskService::new(TaskPorts { tasks, desk: desk.clone(), images, clock, seal })
 }
 
 /// A service over this mock, where no key was used before.
@@ -140,7 +149,7 @@ async fn who_may_not_change_tasks_changes_nothing() {
 async fn who_may_not_see_tasks_reads_nothing() {
     let (tasks, actor) = (idle(), Actor { scopes: Scopes::only([Room::Fleet]), ..alice(Role::Admin) });
     let outcomes = [
-        tasks.task_dry_run(&actor, &spec(cores(1))).await.err(),
+        tasks.task_dry_run(&actor, spec(cores(1))).await.err(),
         tasks.task_list(&actor, TaskFilter::default(), PageRequest::default()).await.err(),
         tasks.task_get(&actor, ID).await.err(),
         tasks.task_plan(&actor, ID).await.err(),
@@ -175,7 +184,7 @@ async fn a_deadline_that_has_passed_is_refused() {
         let refusals = [
             tasks.task_create(&operator(), due(seconds), None, None).await.err(),
             tasks.task_create(&operator(), due(seconds), Some("token"), None).await.err(),
-            tasks.task_dry_run(&operator(), &due(seconds)).await.err(),
+            tasks.task_dry_run(&operator(), due(seconds)).await.err(),
         ];
         for refused in refusals {
             let Some(Error::Invalid { errors }) = refused else { panic!("{refused:?}") };

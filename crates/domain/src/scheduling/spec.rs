@@ -2,7 +2,7 @@ use super::{environment::Environment, sets::ArchitectureSet};
 use crate::{
     Result,
     clock::Timestamp,
-    containers::ImageTruth,
+    containers::{ImageName, ImageTruth},
     error::Checks,
     fleet::{Architecture, Driver},
     ids::PoolId,
@@ -204,6 +204,10 @@ pub struct TaskSpec {
     /// What its image is, if that was looked up: what it may run on is what both this and `architecture` say.
     #[serde(default)]
     pub image_truth: Option<ImageTruth>,
+    /// Whether nothing is run before it is known what its image was built for. Without that, its architecture is
+    /// believed as it is stated.
+    #[serde(default = "yes")]
+    pub verify_image: bool,
     /// Its program and arguments; for a container, instead of the image's own.
     #[serde(default)]
     pub command: Vec<String>,
@@ -263,6 +267,7 @@ impl TaskSpec {
             driver: TaskDriver::None,
             image: None,
             image_truth: None,
+            verify_image: true,
             command: Vec::new(),
             env: Environment::default(),
             ports: Vec::new(),
@@ -320,7 +325,15 @@ impl TaskSpec {
     fn check_driver(&self, checks: &mut Checks) {
         match (self.driver, &self.image) {
             (TaskDriver::Docker, None) => checks.note("image", "is what the driver docker runs: give one"),
-            (TaskDriver::Docker, Some(image)) if image.trim().is_empty() => checks.note("image", "must not be empty"),
+            (TaskDriver::Docker, Some(image)) => {
+                if let Err(reason) = ImageName::parse(image) {
+                    checks.note("image", reason);
+                }
+                if !self.verify_image && self.architecture == ArchitectureNeed::Universal {
+                    let reason = "must be x86_64, arm64 or riscv64 where verify_image is false: nothing else says it";
+                    checks.note("required_architecture", reason);
+                }
+            }
             (TaskDriver::Exec | TaskDriver::None, Some(_)) => {
                 checks.note("image", "goes only with the driver docker");
             }
@@ -380,6 +393,10 @@ fn never() -> RestartPolicy {
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ mod stand_in;
 mod tls;
 mod tokens;
 
-use domain::containers::{ImageName, ImageTruth, Registries, RegistryFailure};
-use registry_client::{Login, Logins, OciRegistries, RegistryOptions};
+use domain::containers::{ImageName, ImageTruth, Login, Logins, Registries, RegistryFailure};
+use registry_client::{OciRegistries, RegistryOptions};
 use std::{future::Future, time::Duration};
 
 /// Nothing that a test waits for takes as long.

@@ -14,6 +14,7 @@ use crate::{
 use async_trait::async_trait;
 use domain::{
     clock::Clock,
+    containers::Logins,
     scheduling::{TaskDriver, reason},
 };
 use std::{
@@ -29,6 +30,8 @@ use std::{
 pub struct HostOptions {
     /// The container engine's socket; `None` if it must not be used.
     pub docker_socket: Option<PathBuf>,
+    /// Users of registries.
+    pub logins: Logins,
     /// Folders that containers may mount, with all that is in them.
     pub allow_mounts: Vec<PathBuf>,
     /// Whether processes may be run on the machine itself.
@@ -69,8 +72,11 @@ impl Host {
         let (exec, can_exec) = exec(options, state)?;
         let mut drivers = vec![(TaskDriver::Exec, exec)];
         if let Some(socket) = &options.docker_socket {
-            let docker =
-                DockerOptions { allow_mounts: options.allow_mounts.clone(), ..DockerOptions::new(socket.clone()) };
+            let docker = DockerOptions {
+                allow_mounts: options.allow_mounts.clone(),
+                logins: options.logins.clone(),
+                ..DockerOptions::new(socket.clone())
+            };
             let docker: Arc<dyn Driver> = Arc::new(DockerDriver::new(docker, clock));
             drivers.push((TaskDriver::Docker, docker));
         }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub allow_mounts: Vec<PathBuf>,
     /// The container engine's socket.
     pub docker_socket: Option<PathBuf>,
+    /// The file with users of registries.
+    pub registry_auth: Option<PathBuf>,
 }
 
 impl Settings {
@@ -82,20 +84,25 @@ impl Settings {
             allow_root: args.allow_root || self.allow_root,
             allow_mounts: if mounts.is_empty() { self.allow_mounts } else { mounts },
             docker_socket: given("--docker-socket", &args.docker_socket)?.or(self.docker_socket),
+            registry_auth: given("--registry-auth", &args.registry_auth)?.or(self.registry_auth),
         })
     }
 
     /// What the agent may do on the machine.
     ///
     /// # Errors
-    /// If `docker_host` (the variable `DOCKER_HOST`) names something else than a socket.
+    /// If `docker_host` (the variable `DOCKER_HOST`) names something else than a socket, or users of registries cannot be
+    /// read.
     pub(super) fn host(&self, docker_host: Option<&str>) -> Result<HostOptions, CliError> {
         let socket = match &self.docker_socket {
             Some(socket) => socket.clone(),
             None => docker::socket(docker_host).map_err(CliError::Usage)?,
         };
+        let logins = docker::logins(self.registry_auth.as_deref())
+            .map_err(|reason| CliError::Usage(format!("--registry-auth {reason}")))?;
         Ok(HostOptions {
             docker_socket: Some(socket),
+            logins,
             allow_mounts: self.allow_mounts.clone(),
             allow_exec: self.allow_exec,
             exec_user: self.exec_user.clone(),

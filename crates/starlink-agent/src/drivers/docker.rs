@@ -19,7 +19,6 @@ mod watch;
 mod window;
 
 pub use engine::Engine;
-pub use image::{Login, Logins};
 
 use crate::{
     drivers::Driver,
@@ -33,6 +32,7 @@ use bollard::{
 };
 use domain::{
     clock::Clock,
+    containers::{EngineImage, ImageName, Logins, read_logins},
     ids::TaskId,
     scheduling::{TaskSpec, reason},
 };
@@ -41,7 +41,7 @@ use make::Making;
 use seen::{Phase, Seen};
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -112,6 +112,16 @@ pub fn socket(docker_host: Option<&str>) -> Result<PathBuf, String> {
             None => Err(format!("the container engine's address {host:?} must be unix:// and an absolute path")),
         },
     }
+}
+
+/// The users of registries in a file as `docker login` writes it; none, if there is no file.
+///
+/// # Errors
+/// A sentence that names the file and shows nothing secret.
+pub fn logins(file: Option<&Path>) -> Result<Logins, String> {
+    let Some(path) = file else { return Ok(Logins::new()) };
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    read_logins(&text).map_err(|reason| format!("{}: {reason}", path.display()))
 }
 
 /// Runs containers.
@@ -257,6 +267,10 @@ impl Driver for DockerDriver {
         }
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&work.id);
         Ok(())
+    }
+
+    async fn image(&self, name: &ImageName) -> Result<Option<EngineImage>, Failure> {
+        self.engine_image(name).await
     }
 
     async fn found(&self, installation: &str) -> Result<Vec<WorkId>, Failure> {

@@ -5,6 +5,7 @@ pub mod exec;
 
 use crate::work::{Exit, Failure, Work, WorkId};
 use async_trait::async_trait;
+use domain::containers::{EngineImage, ImageName};
 use std::time::Duration;
 
 /// A way to run work. Every method may be called again after a crash of the agent in the middle of it.
@@ -24,6 +25,11 @@ pub trait Driver: Send + Sync {
 
     /// Removes what is left of work that has ended, except its log.
     async fn remove(&self, work: &Work) -> Result<(), Failure>;
+
+    /// What the container engine has under a name; nothing, where there is none.
+    async fn image(&self, _name: &ImageName) -> Result<Option<EngineImage>, Failure> {
+        Ok(None)
+    }
 
     /// What there is of an installation, running or ended, and not removed.
     async fn found(&self, installation: &str) -> Result<Vec<WorkId>, Failure>;

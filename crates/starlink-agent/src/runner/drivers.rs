@@ -2,7 +2,10 @@ use crate::{
     drivers::Driver,
     work::{Failure, WorkId},
 };
-use domain::scheduling::{TaskDriver, reason};
+use domain::{
+    containers::{EngineImage, ImageName},
+    scheduling::{TaskDriver, reason},
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
@@ -21,6 +24,14 @@ impl Drivers {
 
     pub(super) fn slot(&self, kind: TaskDriver) -> Option<&Arc<Slot>> {
         self.0.get(&kind)
+    }
+
+    /// What the machine's container engine has under a name.
+    pub(crate) async fn image(&self, name: &ImageName) -> Result<Option<EngineImage>, Failure> {
+        match self.slot(TaskDriver::Docker) {
+            Some(slot) => slot.driver.image(name).await,
+            None => Ok(None),
+        }
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {

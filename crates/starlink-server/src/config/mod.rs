@@ -42,6 +42,8 @@ pub struct LocalAgent {
     pub allow_mounts: Vec<PathBuf>,
     /// The socket of the container engine.
     pub docker_socket: Option<PathBuf>,
+    /// The file with users of image registries.
+    pub registry_auth: Option<PathBuf>,
 }
 
 /// How the server is to run.
@@ -69,6 +71,10 @@ pub struct Config {
     pub agent_grace_seconds: u32,
     /// The agent of this machine; `None` if there is to be none.
     pub local_agent: Option<LocalAgent>,
+    /// The file with users of image registries.
+    pub registry_auth: Option<PathBuf>,
+    /// Registries that are asked over plain HTTP.
+    pub insecure_registries: Vec<String>,
     /// How log lines are written.
     pub log: LogFormat,
     /// Which are.
@@ -133,6 +139,8 @@ impl Config {
             Setting::ExecAllowRoot => self.local_agent.as_ref()?.exec_allow_root.into(),
             Setting::AllowMount => self.local_agent.as_ref()?.allow_mounts.iter().map(path).collect::<Vec<_>>().into(),
             Setting::DockerSocket => path(self.local_agent.as_ref()?.docker_socket.as_ref()?).into(),
+            Setting::RegistryAuth => path(self.registry_auth.as_ref()?).into(),
+            Setting::InsecureRegistry => self.insecure_registries.clone().into(),
             Setting::Log => self.log.as_str().into(),
             Setting::LogLevel => self.log_level.as_str().into(),
             Setting::MetricsOpen => self.metrics_open.into(),
@@ -171,7 +179,9 @@ impl Reader {
         let audit_retention_days = self.value(Setting::AuditRetentionDays, values::retention_days);
         let task_patience_seconds = self.value(Setting::TaskPatienceSeconds, values::patience_seconds);
         let agent_grace_seconds = self.value(Setting::AgentGraceSeconds, values::grace_seconds);
-        let local_agent = self.local_agent();
+        let registry_auth = self.given(Setting::RegistryAuth, values::path);
+        let local_agent = self.local_agent(registry_auth.clone());
+        let insecure_registries = self.list(Setting::InsecureRegistry, values::registry);
         let log = self.value(Setting::Log, values::LogFormat::parse);
         let log_level = self.value(Setting::LogLevel, values::log_level);
         let metrics_open = self.value(Setting::MetricsOpen, values::switch);
@@ -192,6 +202,8 @@ impl Reader {
             task_patience_seconds: task_patience_seconds?,
             agent_grace_seconds: agent_grace_seconds?,
             local_agent: local_agent?,
+            registry_auth,
+            insecure_registries,
             log: log?,
             log_level: log_level?,
             metrics_open: metrics_open?,
@@ -204,7 +216,7 @@ impl Reader {
 
     /// What the agent of this machine may do; within, `None` if there is to be none.
     #[expect(clippy::option_option, reason = "the outer one says that something is wrong, as for every setting")]
-    fn local_agent(&mut self) -> Option<Option<LocalAgent>> {
+    fn local_agent(&mut self, registry_auth: Option<PathBuf>) -> Option<Option<LocalAgent>> {
         let none = self.value(Setting::NoLocalAgent, values::switch);
         let allow_exec = self.value(Setting::AllowExec, values::switch);
         let exec_user = self.given(Setting::ExecUser, values::user);
@@ -217,6 +229,7 @@ impl Reader {
             exec_allow_root: exec_allow_root?,
             allow_mounts,
             docker_socket,
+            registry_auth,
         };
         Some((!none?).then_some(agent))
     }

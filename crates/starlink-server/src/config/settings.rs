@@ -104,6 +104,10 @@ settings! {
         "Directory of this machine that tasks may mount; may be given several times";
     DockerSocket = "docker_socket", Kind::Text, "FILE", Fallback::Derived("DOCKER_HOST, or /var/run/docker.sock"),
         "Socket of the container engine of the local agent";
+    RegistryAuth = "registry_auth", Kind::Text, "FILE", Fallback::Absent,
+        "File with users of image registries, as docker login writes it; for look-ups and the local agent";
+    InsecureRegistry = "insecure_registry", Kind::List, "HOST:PORT", Fallback::Absent,
+        "Image registry that is asked over plain HTTP; may be given several times";
     Log = "log", Kind::Text, "FORMAT", Fallback::Value("text"),
         "Format of the log on standard output: text or json";
     LogLevel = "log_level", Kind::Text, "FILTER", Fallback::Value("info"),

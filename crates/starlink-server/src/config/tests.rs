@@ -47,6 +47,8 @@ fn example(setting: Setting) -> (&'static str, &'static [(&'static str, &'static
         Setting::ExecUser => ("builder", &[]),
         Setting::AllowMount => ("/srv/data", &[]),
         Setting::DockerSocket => ("/run/podman/podman.sock", &[]),
+        Setting::RegistryAuth => ("/etc/starlink/registries.json", &[]),
+        Setting::InsecureRegistry => ("registry.example.org:5000", &[]),
         Setting::Log => ("json", &[]),
         Setting::LogLevel => ("warn,domain=debug", &[]),
         Setting::Workers => ("3", &[]),

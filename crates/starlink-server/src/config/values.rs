@@ -62,6 +62,11 @@ pub(super) fn absolute(text: &str) -> Result<std::path::PathBuf, String> {
     if path.is_absolute() { Ok(path) } else { Err(format!("must be an absolute path, not {text:?}")) }
 }
 
+pub(super) fn registry(text: &str) -> Result<String, String> {
+    let is_host = domain::containers::ImageName::parse(&format!("{text}/x")).is_ok_and(|name| name.registry() == text);
+    if is_host { Ok(text.to_owned()) } else { Err(format!("must be HOST or HOST:PORT, not {text:?}")) }
+}
+
 pub(super) fn user(text: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_graphic() && b != b':');
     if good { Ok(text.to_owned()) } else { Err(format!("must be the name of a user of this machine, not {text:?}")) }

@@ -2,7 +2,7 @@
 //! gets less than it asked for.
 
 use super::{
-    limits::{self, MAX_GRACE, MAX_IMAGE, MAX_MAPPINGS, MAX_TIMEOUT, MAX_WORD, MAX_WORDS},
+    limits::{self, IMAGE, MAX_GRACE, MAX_IMAGE, MAX_MAPPINGS, MAX_TIMEOUT, MAX_WORD, MAX_WORDS},
     schemas, words,
 };
 use crate::rooms::dto;
@@ -84,8 +84,8 @@ pub(super) struct TaskBody {
     /// Its name; several tasks may have the same.
     #[schemars(schema_with = "dto::name")]
     name: String,
-    /// What its programs are compiled for, in any common spelling, or `universal`. Has to be given with an image;
-    /// `universal` if left out without one.
+    /// What its programs are compiled for, in any common spelling, or `universal`, which it is if left out. A task with
+    /// an image runs on what both this and its image say.
     #[serde(default)]
     #[schemars(schema_with = "schemas::architecture")]
     required_architecture: Option<String>,
@@ -111,8 +111,12 @@ pub(super) struct TaskBody {
     #[schemars(schema_with = "words::optional_driver")]
     driver: Option<TaskDriver>,
     /// The image of its container.
-    #[schemars(length(min = 1, max = MAX_IMAGE), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(length(min = 1, max = MAX_IMAGE), regex(pattern = IMAGE))]
     image: Option<String>,
+    /// Whether to look up first what its image was built for: in its registry, or else in the engines that have it;
+    /// nothing is taken in while neither says. `false` believes `required_architecture` instead, which has to be given
+    /// then, and is recorded in the audit log. `true` if left out.
+    verify_image: Option<bool>,
     /// Its program and arguments; for a container, instead of the image's own.
     #[serde(default)]
     #[schemars(schema_with = "schemas::command")]
@@ -177,6 +181,7 @@ impl TaskBody {
             kind,
             driver,
             image,
+            verify_image: self.verify_image.unwrap_or(true),
             command: parse_command(&mut checks, self.command.unwrap_or_default()),
             env: checks.take("env", environment(self.env.unwrap_or_default())).unwrap_or_default(),
             ports: each(&mut checks, "ports", self.ports, MAX_MAPPINGS, PortBody::parse),
@@ -201,16 +206,8 @@ impl TaskBody {
         together(checks.finish(), spec.checked())
     }
 
-    /// An image says itself what it is compiled for, but nobody reads that yet.
     fn architecture(&self) -> Result<ArchitectureNeed, String> {
-        match (&self.required_architecture, &self.image) {
-            (Some(text), _) => ArchitectureNeed::parse(text),
-            (None, Some(_)) => {
-                Err("must be given for a task with an image until images are read: x86_64, arm64, riscv64 or universal"
-                    .to_owned())
-            }
-            (None, None) => Ok(ArchitectureNeed::Universal),
-        }
+        self.required_architecture.as_deref().map_or(Ok(ArchitectureNeed::Universal), ArchitectureNeed::parse)
     }
 
     fn driver(&self) -> TaskDriver {

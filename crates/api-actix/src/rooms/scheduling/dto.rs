@@ -175,6 +175,12 @@ pub(super) struct TaskView {
     #[schemars(schema_with = "words::driver")]
     driver: &'static str,
     image: Option<String>,
+    /// The digest by which its registry has the image. It is that for all attempts, whatever its tag comes to mean.
+    image_digest: Option<String>,
+    /// What the image was built for, such as `linux/amd64`; empty if it does not say, `null` if nobody looked.
+    image_platforms: Option<Vec<String>>,
+    /// Whether it was looked up what the image was built for.
+    verify_image: bool,
     command: Vec<String>,
     /// Each value is `(hidden)`.
     env: BTreeMap<String, String>,
@@ -219,7 +225,7 @@ pub(super) struct TaskView {
 impl From<&Task> for TaskView {
     fn from(task: &Task) -> Self {
         let spec: &TaskSpec = &task.spec;
-        let hidden = spec.env.redacted();
+        let (hidden, truth) = (spec.env.redacted(), spec.image_truth.as_ref());
         Self {
             id: task.id.0,
             name: spec.name.as_str().to_owned(),
@@ -231,6 +237,9 @@ impl From<&Task> for TaskView {
             kind: spec.kind.as_str(),
             driver: spec.driver.as_str(),
             image: spec.image.clone(),
+            image_digest: truth.and_then(|truth| truth.digest.clone()),
+            image_platforms: truth.map(|truth| truth.platforms.iter().map(ToString::to_string).collect()),
+            verify_image: spec.verify_image,
             command: spec.command.clone(),
             env: hidden.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             ports: spec.ports.iter().map(PortView::from).collect(),

@@ -1,11 +1,14 @@
 //! How large the parts of a task may be. Within a body's limit almost anything would fit; what is kept with every task,
 //! shown in every list and sent to agents has limits of its own.
 
+use domain::containers::ImageName;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The longest image reference, in characters.
 pub(super) const MAX_IMAGE: usize = 512;
+/// What image references look like, as a regular expression; what is refused besides is for [`ImageName`] to say.
+pub(super) const IMAGE: &str = r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[A-Za-z0-9][A-Za-z0-9._-]*)*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@[a-z0-9]+:[0-9a-f]+)?$";
 /// The most words of a command.
 pub(super) const MAX_WORDS: usize = 256;
 /// The longest word of a command, and the longest path of a mount, in characters.
@@ -28,10 +31,7 @@ pub(super) fn image(reference: String) -> Result<String, String> {
     if reference.len() > MAX_IMAGE {
         return Err(format!("must be at most {MAX_IMAGE} characters long"));
     }
-    if reference.is_empty() || !reference.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("must be an image reference such as nginx:1.27: visible ASCII characters without spaces".to_owned());
-    }
-    Ok(reference)
+    ImageName::parse(&reference).map(|_| reference)
 }
 
 /// Checks a word of a command: unlike a line it may have line feeds, since scripts are given this way.

@@ -7,7 +7,7 @@ use crate::{
     reply::{Media, Streamed},
     rooms::{
         Actor,
-        fleet::{Cause, Sent, Streams},
+        fleet::{Cause, Ordered, Orders, Sent},
         system::Stopping,
     },
 };
@@ -19,13 +19,12 @@ use actix_web::{
 };
 use domain::{
     Error, FieldError, Result,
-    entropy::Entropy,
     fleet::{
         AgentService,
         protocol::{LogLine, LogQuery, LogStream, StreamSource},
     },
-    identity::{Secret, SessionService},
-    ids::{ServerId, TaskId},
+    identity::SessionService,
+    ids::TaskId,
     scheduling::TaskService,
 };
 use futures_util::{Stream, stream};
@@ -41,10 +40,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 /// How long an agent may take to open a stream.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -160,12 +156,10 @@ pub(super) async fn task_logs(
     let (server, attempt) = tasks.task_output(&actor, id.0, attempt).await?;
     agents.check_there(server)?;
     let query = LogQuery { task_id: id.0, attempt, follow: follow.unwrap_or(false), after: last.0, tail };
-    let stream_id = Secret::generate("sls", &*line.entropy).expose().to_owned();
-    let receiver = line.streams.expect(&stream_id, server);
-    agents.mailbox().order_stream(server, stream_id.clone(), StreamSource::Logs(query));
+    let ordered = line.orders.order(&agents.into_inner(), server, StreamSource::Logs(query));
     let digest = request.extensions().get::<CredentialDigest>().map(|digest| digest.0.clone()).unwrap_or_default();
     let mut reader = Reader {
-        receiver,
+        ordered,
         first: None,
         only: stream.map(OneStream::word),
         as_events: wants_events(&request),
@@ -173,7 +167,6 @@ pub(super) async fn task_logs(
         digest,
         doubtful: Instant::now() + KEEP_ALIVE,
         stopping: line.stopping.0.clone(),
-        order: Order { line: line.into_inner(), agents: agents.into_inner(), server, id: stream_id },
         ended: false,
     };
     reader.first = Some(reader.await_first().await?);
@@ -188,33 +181,16 @@ fn wants_events(request: &HttpRequest) -> bool {
 
 /// What connects readers with agents.
 pub struct LineUp {
-    /// Streams that agents were asked for.
-    pub streams: Arc<Streams>,
+    /// Orders streams of agents.
+    pub orders: Orders,
     /// Says whether a reader may still read.
     pub sessions: Arc<SessionService>,
-    /// Makes the ids of streams.
-    pub entropy: Arc<dyn Entropy>,
     /// Tells when the server is about to stop.
     pub stopping: Stopping,
 }
 
-/// A stream that was ordered, and is not expected any more when nobody reads it.
-struct Order {
-    line: Arc<LineUp>,
-    agents: Arc<AgentService>,
-    server: ServerId,
-    id: String,
-}
-
-impl Drop for Order {
-    fn drop(&mut self) {
-        self.line.streams.forget(&self.id);
-        self.agents.mailbox().forget_stream(self.server, &self.id);
-    }
-}
-
 struct Reader {
-    receiver: mpsc::Receiver<Sent>,
+    ordered: Ordered,
     /// What the agent sent first: until then it can still be answered that it does not.
     first: Option<Sent>,
     only: Option<LogStream>,
@@ -224,8 +200,6 @@ struct Reader {
     /// When to make sure that the reader may still read.
     doubtful: Instant,
     stopping: watch::Receiver<bool>,
-    #[expect(dead_code, reason = "it is there to be dropped")]
-    order: Order,
     ended: bool,
 }
 
@@ -242,11 +216,11 @@ impl Reader {
             reason: "the agent of the task's server did not answer in time; try again".to_owned(),
             source: None,
         };
-        if !matches!(tokio::time::timeout(PATIENCE, self.receiver.recv()).await, Ok(Some(Sent::Opened))) {
+        if !matches!(tokio::time::timeout(PATIENCE, self.ordered.next()).await, Ok(Some(Sent::Opened))) {
             return Err(silent());
         }
         // An agent that cannot serve it says so at once; one that says nothing has nothing to send yet.
-        match tokio::time::timeout(MOMENT, self.receiver.recv()).await {
+        match tokio::time::timeout(MOMENT, self.ordered.next()).await {
             Ok(Some(Sent::End(Some(cause)))) => Err(refusal(cause)),
             Ok(Some(sent)) => Ok(sent),
             Ok(None) => Err(silent()),
@@ -272,7 +246,7 @@ impl Reader {
                 biased;
                 _ = self.stopping.wait_for(|stopping| *stopping) => return Ok(None),
                 () = tokio::time::sleep_until(self.doubtful) => None,
-                sent = self.receiver.recv() => Some(sent),
+                sent = self.ordered.next() => Some(sent),
             };
             match sent {
                 Some(None) => return Ok(None),

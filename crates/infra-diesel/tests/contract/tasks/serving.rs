@@ -4,13 +4,15 @@ use crate::{
     on_both,
     store::{Process, Store, at, millis, new_task, once, seal},
 };
+use async_trait::async_trait;
 use domain::{
     Error, Result,
     audit::AuditLog,
     change::{Done, Once},
     clock::{Clock, Timestamp},
+    containers::{EngineImage, Engines, ImageName, ImageService, ImageTruth, Registries, RegistryFailure},
     identity::Actor,
-    ids::TaskId,
+    ids::{ServerId, TaskId},
     scheduling::{Desk, Success, Task, TaskPorts, TaskService, TaskSpec, TaskStatus, Tasks},
 };
 use infra_diesel::DieselTasks;
@@ -36,9 +38,27 @@ impl Clock for Noon {
     }
 }
 
+/// None of these tasks has an image.
+struct Nobody;
+
+#[async_trait]
+impl Registries for Nobody {
+    async fn look_up(&self, name: &ImageName) -> Result<ImageTruth, RegistryFailure> {
+        unreachable!("{name}")
+    }
+}
+
+#[async_trait]
+impl Engines for Nobody {
+    async fn look_up(&self, name: &ImageName) -> Vec<(ServerId, EngineImage)> {
+        unreachable!("{name}")
+    }
+}
+
 fn service(process: &Process) -> (TaskService, Arc<Desk>) {
     let (tasks, desk) = (Arc::new(DieselTasks::new(process.database.clone())), process.desk());
-    (TaskService::new(TaskPorts { tasks, desk: desk.clone(), clock: Arc::new(Noon), seal: seal() }), desk)
+    let images = Arc::new(ImageService::new(Arc::new(Nobody), Arc::new(Nobody)));
+    (TaskService::new(TaskPorts { tasks, desk: desk.clone(), images, clock: Arc::new(Noon), seal: seal() }), desk)
 }
 
 fn actor() -> Actor {
@@ -110,7 +130,7 @@ async fn a_task_posted_by_plan_is_answered_again_under_its_key(store: Store) {
     let server = store.server("edge-1").await;
     let ((tasks, desk), actor) = (service(&store), actor());
     let spec = TaskSpec { demand: millis(3000), ..new_task("night").spec };
-    let plan_token = tasks.task_dry_run(&actor, &spec).await.unwrap().plan_token;
+    let plan_token = tasks.task_dry_run(&actor, spec.clone()).await.unwrap().plan_token;
     let create = || tasks.task_create(&actor, spec.clone(), Some(&plan_token), key("create"));
     let created = create().await.unwrap().value;
     assert_eq!((created.status, created.server_id), (TaskStatus::Scheduled, Some(server.id)));
@@ -125,7 +145,7 @@ async fn a_plan_is_carried_out_as_it_was_shown_or_not_at_all(store: Store) {
     let other = store.second_process();
     let (tasks, desk) = service(&store);
     let spec = new_task("night").spec;
-    let plan = || async { tasks.task_dry_run(&actor(), &spec).await.unwrap() };
+    let plan = || async { tasks.task_dry_run(&actor(), spec.clone()).await.unwrap() };
     let shown = plan().await;
     let placed = other.tasks.create_placed(new_task("elsewhere"), second.id, crate::store::change("task.create"));
     placed.await.unwrap();

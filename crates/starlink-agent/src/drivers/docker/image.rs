@@ -10,8 +10,9 @@ use bollard::{
     query_parameters::CreateImageOptions,
 };
 use domain::{
+    containers::{EngineImage, ImageName, Platform},
     fleet::Architecture,
-    scheduling::{ArchitectureNeed, TaskSpec, reason},
+    scheduling::{ArchitectureSet, TaskSpec, reason},
 };
 use futures_util::StreamExt;
 use std::{collections::BTreeMap, time::Duration};
@@ -20,28 +21,8 @@ use std::{collections::BTreeMap, time::Duration};
 const STALLED: Duration = Duration::from_mins(10);
 /// The most layers whose progress is kept apart.
 const MAX_LAYERS: usize = 1000;
-/// The longest name of an image.
-const LONGEST: usize = 512;
 /// Which part of a layer's way is behind it once it was downloaded, in percent.
 const DOWNLOADED: i64 = 70;
-
-/// A user of a registry. `Debug` shows no password.
-#[derive(Clone)]
-pub struct Login {
-    /// Who.
-    pub username: String,
-    /// The password, or a token that goes for one.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
-/// Users of registries by the registry's host, and port if it has one: `docker.io`, `registry.example.com:5000`.
-pub type Logins = BTreeMap<String, Login>;
 
 /// An image that is there.
 #[derive(Debug)]
@@ -58,24 +39,40 @@ pub(super) type Telling<'a> = &'a (dyn Fn(String) + Send + Sync);
 impl DockerDriver {
     /// Sees to the image of `spec`.
     pub(super) async fn image(&self, spec: &TaskSpec, tell: Telling<'_>) -> Result<Image, Failure> {
-        let name = spec.image.as_deref().unwrap_or_default().trim();
-        if !is_reference(name) {
-            return Err(Failure::new(reason::IMAGE_MISSING, format!("{name:?} is no name of an image")));
-        }
+        let named = spec.image.as_deref().unwrap_or_default().trim();
+        let named = ImageName::parse(named)
+            .map_err(|reason| Failure::new(reason::IMAGE_MISSING, format!("{named:?} {reason}")))?;
+        let digest = spec.image_truth.as_ref().and_then(|truth| truth.digest.as_deref());
+        let name = &digest.map_or_else(|| named.to_string(), |digest| named.pinned(digest));
         let version = self.patiently(|client: Docker| async move { client.version().await });
         let version = version.await.map_err(|trouble| trouble.into_failure(reason::START_FAILED))?;
-        let engine = version.arch.unwrap_or_default();
-        let mut image = self.inspect_image(name).await?;
-        if image.is_none() {
-            self.pull(name, platform(spec.architecture, &engine), tell).await?;
-            image = self.inspect_image(name).await?;
+        let machine = Machine::new(version.arch.unwrap_or_default(), spec, |native| {
+            inventory::emulated(&self.options.root, native)
+        });
+        let found = self.inspect_image(name).await?.map(|image| machine.fit(name, &image));
+        if let Some(Ok(platform)) = found {
+            return Ok(Image { name: name.clone(), platform });
+        }
+        // An engine may have an image of several platforms for another one than this attempt needs.
+        let pulled = self.pull(&named, name, machine.platform(), tell).await;
+        match (pulled, found) {
+            (Ok(()), _) => {}
+            (Err(_), Some(Err(unfit))) => return Err(unfit),
+            (Err(failure), _) => return Err(failure),
         }
         let missing = || Failure::new(reason::IMAGE_MISSING, format!("{name} was pulled, and is not there"));
-        let image = image.ok_or_else(missing)?;
-        let built_for = image.architecture.unwrap_or_default();
-        let emulated = || inventory::emulated(&self.options.root, Architecture::parse(&engine).ok());
-        let platform = fit(name, &built_for, &engine, spec.allow_emulation, emulated)?;
-        Ok(Image { name: name.to_owned(), platform })
+        let image = self.inspect_image(name).await?.ok_or_else(missing)?;
+        Ok(Image { name: name.clone(), platform: machine.fit(name, &image)? })
+    }
+
+    /// What the engine has under a name.
+    pub(super) async fn engine_image(&self, name: &ImageName) -> Result<Option<EngineImage>, Failure> {
+        let image = self.engine.ask(|client: Docker| async move { client.inspect_image(name.as_str()).await });
+        match image.await {
+            Ok(image) => Ok(Some(EngineImage { platform: platform_of(&image), id: image.id.unwrap_or_default() })),
+            Err(Trouble::Missing(_)) => Ok(None),
+            Err(trouble) => Err(trouble.into_failure(reason::ENGINE_GONE)),
+        }
     }
 
     async fn inspect_image(&self, name: &str) -> Result<Option<ImageInspect>, Failure> {
@@ -87,12 +84,12 @@ impl DockerDriver {
         }
     }
 
-    async fn pull(&self, name: &str, platform: String, tell: Telling<'_>) -> Result<(), Failure> {
+    async fn pull(&self, named: &ImageName, name: &str, platform: String, tell: Telling<'_>) -> Result<(), Failure> {
         tell(format!("pulling image {name}"));
-        let options =
-            CreateImageOptions { from_image: Some(with_tag(name)), platform, ..CreateImageOptions::default() };
+        let whole = if name == named.as_str() { named.whole() } else { name.to_owned() };
+        let options = CreateImageOptions { from_image: Some(whole), platform, ..CreateImageOptions::default() };
         let pulled = self.patiently(|client: Docker| {
-            let (options, credentials) = (options.clone(), self.credentials(name));
+            let (options, credentials) = (options.clone(), self.credentials(named.registry()));
             async move {
                 pull_once(&client, options, credentials, |percent| {
                     tell(format!("pulling image {name}: {percent} %"));
@@ -106,8 +103,7 @@ impl DockerDriver {
         })
     }
 
-    fn credentials(&self, name: &str) -> Option<DockerCredentials> {
-        let registry = registry(name);
+    fn credentials(&self, registry: &str) -> Option<DockerCredentials> {
         let login = self.options.logins.get(registry)?;
         let hub = "https://index.docker.io/v1/";
         Some(DockerCredentials {
@@ -188,71 +184,70 @@ impl Progress {
     }
 }
 
-/// Whether an image runs here, and what it has to be asked for as.
-fn fit(
-    name: &str,
-    image: &str,
-    engine: &str,
-    allow_emulation: bool,
-    emulated: impl FnOnce() -> Vec<Architecture>,
-) -> Result<Option<String>, Failure> {
-    let built_for = Architecture::parse(image).ok();
-    let same = match (built_for, Architecture::parse(engine).ok()) {
-        (Some(one), Some(other)) => one == other,
-        // An image that does not say is not refused for that.
-        _ => image.is_empty() || image == engine,
-    };
-    if same {
-        return Ok(None);
+/// What decides which platform of an image runs here.
+struct Machine {
+    /// What the engine calls its own architecture.
+    engine: String,
+    native: Option<Architecture>,
+    /// What the task may run as here, besides natively.
+    emulated: Vec<Architecture>,
+    wanted: ArchitectureSet,
+}
+
+impl Machine {
+    fn new(engine: String, spec: &TaskSpec, emulated: impl FnOnce(Option<Architecture>) -> Vec<Architecture>) -> Self {
+        let native = Architecture::parse(&engine).ok();
+        let emulated = if spec.allow_emulation { emulated(native) } else { Vec::new() };
+        Self { engine, native, emulated, wanted: spec.architectures() }
     }
-    let emulated = built_for.filter(|one| allow_emulation && emulated().contains(one));
-    emulated.map(|one| Some(platform_of(one))).ok_or_else(|| {
-        let instead =
-            if allow_emulation { "which this server does not emulate either" } else { "and may not be emulated" };
-        let detail = format!("{name} is built for {image}, {instead}; the container engine runs {engine}");
-        Failure::new(reason::EXEC_FORMAT, detail)
-    })
-}
 
-/// What is asked for in a pull; nothing where the engine's own choice is right.
-fn platform(need: ArchitectureNeed, engine: &str) -> String {
-    match need {
-        ArchitectureNeed::Only(one) if Architecture::parse(engine) != Ok(one) => platform_of(one),
-        _ => String::new(),
+    /// What is asked for in a pull; nothing where the engine's own choice is right.
+    fn platform(&self) -> String {
+        if self.native.is_none_or(|native| self.wanted.contains(native)) {
+            return String::new();
+        }
+        let wanted = |one: &Architecture| self.wanted.contains(*one);
+        let emulated = self.emulated.iter().copied().find(wanted);
+        emulated.or_else(|| Architecture::ALL.into_iter().find(wanted)).map(asked_as).unwrap_or_default()
+    }
+
+    /// What an image has to be asked for as, if it runs here.
+    fn fit(&self, name: &str, image: &ImageInspect) -> Result<Option<String>, Failure> {
+        let (word, platform) = (image.architecture.as_deref().unwrap_or_default(), platform_of(image));
+        let built_for = platform.as_ref().and_then(Platform::architecture);
+        let refused = |why: &str| {
+            let told = platform.as_ref().map_or_else(|| word.to_owned(), Platform::to_string);
+            let detail = format!("{name} is built for {told}, {why}; the container engine runs {}", self.engine);
+            Failure::new(reason::EXEC_FORMAT, detail)
+        };
+        let Some(built_for) = built_for else {
+            // An image that does not say is not refused for that.
+            return if word.is_empty() || word == self.engine {
+                Ok(None)
+            } else {
+                Err(refused("which does not run here"))
+            };
+        };
+        if !self.wanted.contains(built_for) {
+            return Err(refused(&format!("and the task needs {}", self.wanted)));
+        }
+        match self.native {
+            Some(native) if native == built_for => Ok(None),
+            _ if self.emulated.contains(&built_for) => Ok(Some(asked_as(built_for))),
+            _ => Err(refused("which is neither native here nor emulated, or may not be")),
+        }
     }
 }
 
-fn platform_of(architecture: Architecture) -> String {
-    let go = match architecture {
-        Architecture::X86_64 => "amd64",
-        Architecture::Arm64 => "arm64",
-        Architecture::Riscv64 => "riscv64",
-    };
-    format!("linux/{go}")
+fn asked_as(architecture: Architecture) -> String {
+    Platform::of(architecture).to_string()
 }
 
-/// Whether a text may be put where the engine's API has the name of an image.
-fn is_reference(name: &str) -> bool {
-    name.len() <= LONGEST
-        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "._:/@-".contains(letter))
-        && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
-}
-
-/// The name with a tag or digest: without one, the engine would pull all that there are.
-fn with_tag(name: &str) -> String {
-    let last = name.rsplit('/').next().unwrap_or(name);
-    if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") }
-}
-
-/// The registry that an image comes from.
-fn registry(name: &str) -> &str {
-    match name.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => match first {
-            "index.docker.io" => "docker.io",
-            other => other,
-        },
-        _ => "docker.io",
-    }
+/// What an image says that it was built for.
+fn platform_of(image: &ImageInspect) -> Option<Platform> {
+    let word = |part: &Option<String>| part.as_deref().unwrap_or_default().to_owned();
+    let os = Some(word(&image.os)).filter(|os| !os.is_empty()).unwrap_or_else(|| "linux".to_owned());
+    Platform::new(&os, &word(&image.architecture), &word(&image.variant))
 }
 
 #[cfg(test)]

@@ -1,72 +1,76 @@
 use super::*;
 use bollard::models::ProgressDetail;
+use domain::{containers::ImageTruth, scheduling::ArchitectureNeed, text::Name, units::Resources};
 
-#[test]
-fn a_login_shows_no_password() {
-    let login = Login { username: "robot".to_owned(), password: "reg-s3cret-77".to_owned() };
-    let text = format!("{:?}", Logins::from([("docker.io".to_owned(), login)]));
-    assert!(text.contains("robot") && !text.contains("s3cret"), "{text}");
+fn machine(engine: &str, need: ArchitectureNeed, emulated: &[Architecture], allow: bool) -> Machine {
+    let name = Name::parse("x").unwrap();
+    let spec = TaskSpec { architecture: need, allow_emulation: allow, ..TaskSpec::new(name, Resources::default()) };
+    Machine::new(engine.to_owned(), &spec, |_| emulated.to_vec())
 }
 
-#[test]
-fn names_of_images_are_taken_apart() {
-    let digest = "registry.example.com:5000/a/b@sha256:0123";
-    for (name, tagged, host) in [
-        ("busybox", "busybox:latest", "docker.io"),
-        ("library/busybox:1.36", "library/busybox:1.36", "docker.io"),
-        ("index.docker.io/library/busybox", "index.docker.io/library/busybox:latest", "docker.io"),
-        ("localhost/x", "localhost/x:latest", "localhost"),
-        ("localhost:5000/x", "localhost:5000/x:latest", "localhost:5000"),
-        ("ghcr.io/a/b:v1", "ghcr.io/a/b:v1", "ghcr.io"),
-        (digest, digest, "registry.example.com:5000"),
-    ] {
-        assert!(is_reference(name), "{name}");
-        assert_eq!((with_tag(name).as_str(), registry(name)), (tagged, host), "{name}");
-    }
+fn image(architecture: &str) -> ImageInspect {
+    let os = Some("linux".to_owned());
+    ImageInspect { os, architecture: Some(architecture.to_owned()), ..ImageInspect::default() }
 }
 
-#[test]
-fn what_would_lead_elsewhere_in_the_engines_api_is_no_image() {
-    for name in ["", "../containers", "a/../b", "a//b", "/a", "a/", "a?b", "a#b", "a b", "a%2fb", "ä", &"a".repeat(600)]
-    {
-        assert!(!is_reference(name), "{name}");
-    }
-}
-
-fn check_fit(image: &str, engine: &str, allow: bool, emulated: &[Architecture], expected: Result<Option<&str>, &str>) {
-    let answer = fit("x", image, engine, allow, || emulated.to_vec());
+fn check_fit(machine: &Machine, architecture: &str, expected: Result<Option<&str>, &str>) {
+    let answer = machine.fit("x", &image(architecture));
     match (&answer, expected) {
         (Ok(platform), Ok(expected)) => assert_eq!(platform.as_deref(), expected),
         (Err(failure), Err(reason)) => {
             assert_eq!(failure.reason, reason);
-            assert!(failure.detail.contains(image) && failure.detail.contains(engine), "{failure}");
+            assert!(failure.detail.contains(architecture) && failure.detail.contains(&machine.engine), "{failure}");
         }
-        _ => panic!("{image} on {engine}: {answer:?}"),
+        _ => panic!("{architecture}: {answer:?}"),
     }
 }
 
 #[test]
 fn an_image_runs_where_it_was_built_for_or_where_that_is_emulated_and_allowed() {
+    let anything =
+        |engine: &str, emulated: &[Architecture], allow| machine(engine, ArchitectureNeed::Universal, emulated, allow);
     let arm = [Architecture::Arm64];
-    check_fit("amd64", "amd64", false, &[], Ok(None));
-    check_fit("amd64", "x86_64", false, &[], Ok(None));
-    check_fit("", "amd64", false, &[], Ok(None));
-    check_fit("arm", "arm", false, &[], Ok(None));
-    check_fit("arm64", "amd64", true, &arm, Ok(Some("linux/arm64")));
-    check_fit("arm64", "amd64", false, &arm, Err("exec_format"));
-    check_fit("arm64", "amd64", true, &[], Err("exec_format"));
-    check_fit("riscv64", "amd64", true, &arm, Err("exec_format"));
+    check_fit(&anything("amd64", &[], false), "amd64", Ok(None));
+    check_fit(&anything("x86_64", &[], false), "amd64", Ok(None));
+    check_fit(&anything("amd64", &[], false), "", Ok(None));
+    check_fit(&anything("arm", &[], false), "arm", Ok(None));
+    check_fit(&anything("amd64", &arm, true), "arm64", Ok(Some("linux/arm64")));
+    check_fit(&anything("amd64", &arm, false), "arm64", Err("exec_format"));
+    check_fit(&anything("amd64", &[], true), "arm64", Err("exec_format"));
+    check_fit(&anything("amd64", &arm, true), "riscv64", Err("exec_format"));
     // 32-bit ARM is not 64-bit ARM, and s390x nothing that is ever emulated for us.
-    check_fit("arm", "arm64", true, &arm, Err("exec_format"));
-    check_fit("s390x", "amd64", true, &arm, Err("exec_format"));
+    check_fit(&anything("arm64", &arm, true), "arm", Err("exec_format"));
+    check_fit(&anything("amd64", &arm, true), "s390x", Err("exec_format"));
+}
+
+#[test]
+fn an_image_for_this_machine_is_no_help_to_a_task_that_needs_another_one() {
+    let emulating = machine("amd64", ArchitectureNeed::Only(Architecture::Arm64), &[Architecture::Arm64], true);
+    check_fit(&emulating, "amd64", Err("exec_format"));
+    check_fit(&emulating, "arm64", Ok(Some("linux/arm64")));
 }
 
 #[test]
 fn a_pull_asks_for_another_platform_only_if_it_is_not_the_engines_own() {
-    assert_eq!(platform(ArchitectureNeed::Universal, "amd64"), "");
-    assert_eq!(platform(ArchitectureNeed::Only(Architecture::X86_64), "amd64"), "");
-    assert_eq!(platform(ArchitectureNeed::Only(Architecture::Arm64), "amd64"), "linux/arm64");
-    assert_eq!(platform(ArchitectureNeed::Only(Architecture::X86_64), "arm64"), "linux/amd64");
+    let asked = |engine: &str, need, emulated: &[Architecture]| machine(engine, need, emulated, true).platform();
+    let only = ArchitectureNeed::Only;
+    assert_eq!(asked("amd64", ArchitectureNeed::Universal, &[]), "");
+    assert_eq!(asked("armv7l", only(Architecture::X86_64), &[]), "");
+    assert_eq!(asked("amd64", only(Architecture::X86_64), &[]), "");
+    assert_eq!(asked("amd64", only(Architecture::Arm64), &[Architecture::Arm64]), "linux/arm64");
+    assert_eq!(asked("arm64", only(Architecture::X86_64), &[]), "linux/amd64");
+}
+
+#[test]
+fn of_an_image_for_others_only_what_is_emulated_here_is_asked_for() {
+    let platforms = [Architecture::Arm64, Architecture::Riscv64].map(Platform::of).to_vec();
+    let spec = TaskSpec {
+        image_truth: Some(ImageTruth { digest: None, platforms }),
+        allow_emulation: true,
+        ..TaskSpec::new(Name::parse("x").unwrap(), Resources::default())
+    };
+    let machine = Machine::new("amd64".to_owned(), &spec, |_| vec![Architecture::Riscv64]);
+    assert_eq!(machine.platform(), "linux/riscv64");
 }
 
 fn news(layer: &str, status: &str, progress: Option<(i64, i64)>) -> CreateImageInfo {

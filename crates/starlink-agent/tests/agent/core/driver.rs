@@ -3,7 +3,11 @@
 //! does not start, `stubborn` cannot be ended at first.
 
 use async_trait::async_trait;
-use domain::scheduling::reason;
+use domain::{
+    containers::{EngineImage, ImageName, Platform},
+    fleet::Architecture,
+    scheduling::reason,
+};
 use starlink_agent::{
     drivers::Driver,
     work::{Exit, Failure, Work, WorkId},
@@ -182,6 +186,16 @@ impl Driver for TableDriver {
         machine.table().works.remove(&work.id);
         machine.step("removed").await;
         Ok(())
+    }
+
+    async fn image(&self, name: &ImageName) -> Result<Option<EngineImage>, Failure> {
+        match name.as_str() {
+            "alpine" => {
+                Ok(Some(EngineImage { id: "sha256:a1".to_owned(), platform: Some(Platform::of(Architecture::Arm64)) }))
+            }
+            "trouble" => Err(Failure::new(reason::ENGINE_GONE, "the engine is away")),
+            _ => Ok(None),
+        }
     }
 
     async fn found(&self, installation: &str) -> Result<Vec<WorkId>, Failure> {

@@ -172,7 +172,11 @@ impl FakeServer {
     }
 
     pub(crate) fn order_stream(&self, id: &str, query: LogQuery) {
-        let stream = StreamOrder { id: id.to_owned(), source: StreamSource::Logs(query) };
+        self.order_source(id, StreamSource::Logs(query));
+    }
+
+    pub(crate) fn order_source(&self, id: &str, source: StreamSource) {
+        let stream = StreamOrder { id: id.to_owned(), source };
         self.change(|state| state.streams.push_back(stream));
     }
 

@@ -6,7 +6,8 @@ use super::{
 };
 use domain::{
     clock::Clock,
-    fleet::protocol::{LogLine, LogQuery, LogStream, StreamOrder, StreamSource},
+    containers::ImageName,
+    fleet::protocol::{ImageQuery, LogLine, LogQuery, LogStream, StreamOrder, StreamSource},
     ids::TaskId,
 };
 use futures_util::StreamExt;
@@ -191,5 +192,29 @@ async fn a_stream_is_opened_once_however_often_it_is_ordered() {
         assert_eq!(closed(&mut socket).await.0, 1000);
     }
     assert!(rig.server.sockets.try_recv().is_err());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_engine_is_asked_for_an_image() {
+    let mut rig = Rig::joined().await;
+    let agent = rig.agent().await;
+    let mut answers = Vec::new();
+    for name in ["alpine", "nothing", "trouble"] {
+        let name = ImageName::parse(name).unwrap();
+        let source = StreamSource::Image(ImageQuery { name: name.clone() });
+        rig.server.order_source(name.as_str(), source);
+        let (_, mut socket) = opened(&mut rig.server).await;
+        let mut heard = Vec::new();
+        loop {
+            match self::heard(&mut socket).await {
+                Message::Close(frame) => break heard.push(frame.unwrap().reason.to_string()),
+                message => heard.push(message.into_text().unwrap().to_string()),
+            }
+        }
+        answers.push(heard);
+    }
+    let alpine = r#"{"id":"sha256:a1","platform":"linux/arm64"}"#;
+    assert_eq!(answers, [vec![alpine, "end"], vec!["end"], vec!["engine_gone: the engine is away"]]);
     agent.stop().await;
 }

@@ -2,11 +2,9 @@
 
 use super::bed::{Bed, container, in_time, lines, reason, shell};
 use crate::engine::fake::{Fake, Request, Response};
+use domain::containers::{Login, Logins};
 use serde_json::{Value, json};
-use starlink_agent::drivers::{
-    Driver,
-    docker::{Login, Logins},
-};
+use starlink_agent::drivers::Driver;
 use std::{
     sync::{
         Arc, Mutex, OnceLock,

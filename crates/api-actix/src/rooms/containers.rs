@@ -1,0 +1,5 @@
+//! Containers and images over HTTP.
+
+mod engines;
+
+pub use engines::AskedEngines;
