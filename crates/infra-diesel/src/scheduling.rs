@@ -41,7 +41,7 @@ fn insert(connection: &mut AnyConnection, new: NewTask, at: Timestamp) -> Result
         pools::check_there(connection, pool)?;
     }
     let id: i64 = diesel::insert_into(tasks::table)
-        .values((NewTaskRow::try_from(&task)?, TaskState::from(&task)))
+        .values((NewTaskRow::try_from(&task)?, TaskState::try_from(&task)?))
         .returning(tasks::id)
         .get_result(connection)?;
     Ok(Task { id: TaskId(id), ..task })
@@ -145,7 +145,7 @@ fn update(
     entry: AuditEntry,
 ) -> Result<Trace, Failure> {
     guard(connection, task.id, task.revision - 1)?;
-    update!(connection, diesel::update(tasks::table.find(task.id.0)).set(TaskState::from(task)))?;
+    update!(connection, diesel::update(tasks::table.find(task.id.0)).set(TaskState::try_from(task)?))?;
     let mut trace = Trace::from(entry).telling(Fact::Task(Arc::new(task.clone())));
     trace.append(place::step(connection, task, step)?);
     Ok(trace)

@@ -168,6 +168,7 @@ diesel::table! {
         scheduled_at_us -> Nullable<BigInt>,
         started_at_us -> Nullable<BigInt>,
         finished_at_us -> Nullable<BigInt>,
+        barred -> Text,
     }
 }
 

@@ -64,7 +64,8 @@ impl AgentService {
     /// A service over these ports.
     #[must_use]
     pub fn new(ports: AgentPorts) -> Self {
-        let reports = WorkReports::new(ports.tasks.clone(), ports.operations.clone(), ports.clock.clone());
+        let AgentPorts { tasks, servers, operations, clock, .. } = &ports;
+        let reports = WorkReports::new(tasks.clone(), servers.clone(), operations.clone(), clock.clone());
         Self { ports, reports }
     }
 

@@ -297,7 +297,7 @@ impl Engine {
     #[must_use]
     pub fn plan_of(&self, task: &Task) -> Plan {
         let class = self.queue.class_of(task.id).and_then(|class| self.queue.class(class));
-        plan_as(&self.fleet, class.map_or_else(|| Gist::of(&task.spec), |class| class.gist), &task.spec)
+        plan_as(&self.fleet, class.map_or_else(|| Gist::of_task(task), |class| class.gist), &task.spec)
     }
 
     /// The fleet as it is known, with what is claimed.

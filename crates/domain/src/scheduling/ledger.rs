@@ -62,7 +62,7 @@ impl Accounts {
     pub fn take(&mut self, placement: &Placement) -> Placed {
         let (task, attempt) = (&placement.task, &placement.attempt);
         let as_planned = self.pending.get(&task.id) == Some(&(task.revision - 1));
-        if !as_planned || !fits(&self.fleet, attempt.server_id, &task.spec) {
+        if !as_planned || !fits(&self.fleet, attempt.server_id, task) {
             return Placed::Moved;
         }
         // It is not pending any more: a second placement of it is refused.

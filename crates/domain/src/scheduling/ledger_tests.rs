@@ -5,7 +5,7 @@ use crate::{
     identity::Actor,
     pools::PoolState,
     scheduling::{
-        ArchitectureNeed, Attempt, TaskDriver, TaskSpec,
+        ArchitectureNeed, Attempt, Task, TaskDriver, TaskSpec,
         fixtures::{cores, cpu_quota, pool, server, spec, tags, task},
     },
     testing::START,
@@ -110,6 +110,17 @@ fn a_task_runs_on_what_it_was_compiled_for_and_in_the_pool_that_it_asks_for() {
     check(ArchitectureNeed::Only(Riscv64), true, &[], None, Placed::Moved);
     check(ArchitectureNeed::Only(Riscv64), false, &[Riscv64], None, Placed::Moved);
     check(ArchitectureNeed::Only(Riscv64), true, &[Riscv64], None, Placed::Held);
+}
+
+#[test]
+fn a_task_is_not_put_where_it_is_barred() {
+    let check = |barred: Architecture, expected| {
+        let planned = placement(7, 1);
+        let task = Task { barred: barred.into(), ..planned.task };
+        check_of(|_| {}, &Placement { task, ..planned }, expected);
+    };
+    check(Architecture::Arm64, Placed::Moved);
+    check(Architecture::X86_64, Placed::Held);
 }
 
 #[test]

@@ -3,6 +3,7 @@ use super::{
     ports::AttemptStep,
     reason,
     reports::began_at,
+    sets::ArchitectureSet,
     spec::TaskDriver,
 };
 use crate::{Error, Result, clock::Timestamp, ids::ServerId};
@@ -76,7 +77,8 @@ impl Task {
         })
     }
 
-    /// This task, pending again. It gets at least one more attempt, and as many as it had left.
+    /// This task, pending again. It gets at least one more attempt, and as many as it had left; nothing is barred to it
+    /// any more, because whoever has it tried again may have mended the machine or the image.
     ///
     /// # Errors
     /// `illegal_transition`, if it neither failed nor was cancelled; `deadline_passed`, if it would fail again at once.
@@ -88,7 +90,7 @@ impl Task {
                 format!("task {} had to start by {}; post it again with a later deadline", self.id, told(deadline));
             return Err(Error::conflict(reason::DEADLINE_PASSED, sentence));
         }
-        Ok(self.waiting(now))
+        Ok(Self { barred: ArchitectureSet::default(), ..self.waiting(now) })
     }
 
     /// This task, given up because its deadline passed while it was pending.

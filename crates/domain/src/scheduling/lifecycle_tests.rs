@@ -129,11 +129,13 @@ fn a_task_does_not_outlive_its_deadline() {
 
 #[test]
 fn a_new_start_leaves_nothing_of_the_old_end() {
-    let cancelled = in_status(Running, spec(cores(1))).cancelled(now()).unwrap();
+    let barred = crate::fleet::Architecture::Arm64.into();
+    let cancelled = Task { barred, ..in_status(Running, spec(cores(1))) }.cancelled(now()).unwrap();
+    assert_eq!(cancelled.barred, barred, "it is known as long as nobody has it tried again");
     assert_eq!((cancelled.reason.as_deref(), cancelled.finished_at), (Some("cancelled"), Some(now())));
     let again = cancelled.retried(now()).unwrap();
     assert_eq!((again.reason, again.detail, again.finished_at, again.started_at), (None, None, None, None));
-    assert_eq!((again.server_id, again.attempt), (Some(ServerId(5)), 1));
+    assert_eq!((again.server_id, again.attempt, again.barred), (Some(ServerId(5)), 1, ArchitectureSet::default()));
 }
 
 #[test]

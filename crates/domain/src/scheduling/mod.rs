@@ -5,6 +5,7 @@
 //! passed over for ever; the values of a task's environment are in the store and with its agent, nowhere else.
 
 mod amounts;
+mod bars;
 mod cancelling;
 mod changes;
 mod desk;

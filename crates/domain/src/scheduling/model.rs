@@ -1,4 +1,4 @@
-use super::spec::TaskSpec;
+use super::{sets::ArchitectureSet, spec::TaskSpec};
 use crate::{
     change::Recorded,
     clock::Timestamp,
@@ -82,6 +82,9 @@ pub struct Task {
     pub reason: Option<String>,
     /// The same in words, with what else is known.
     pub detail: Option<String>,
+    /// Where attempts ended with an exec format error: it is not placed there again until it is retried.
+    #[serde(default)]
+    pub barred: ArchitectureSet,
     /// Counts changes; the `ETag`.
     pub revision: i64,
     /// When it was posted.
@@ -161,6 +164,7 @@ impl NewTask {
             server_id: None,
             reason: None,
             detail: None,
+            barred: ArchitectureSet::default(),
             revision: 1,
             created_at: now,
             updated_at: now,

@@ -2,6 +2,7 @@
 //! task is pending all come here.
 
 use super::{
+    model::Task,
     rank::{Rank, Score},
     rules::{First, Gist, Need},
     snapshot::{FleetSnapshot, ServerRow},
@@ -19,8 +20,8 @@ pub fn place(fleet: &FleetSnapshot, task: &TaskSpec) -> Option<(ServerId, Rank)>
 }
 
 /// Whether this one server takes a task.
-pub(super) fn fits(fleet: &FleetSnapshot, server: ServerId, task: &TaskSpec) -> bool {
-    let need = Need::new(fleet, Gist::of(task), &task.labels);
+pub(super) fn fits(fleet: &FleetSnapshot, server: ServerId, task: &Task) -> bool {
+    let need = Need::new(fleet, Gist::of_task(task), &task.spec.labels);
     fleet.row(server).is_some_and(|server| need.judge(fleet, server, &mut First).is_continue())
 }
 
@@ -150,7 +151,8 @@ pub(super) fn plan_as(fleet: &FleetSnapshot, gist: Gist, task: &TaskSpec) -> Pla
         placement: candidates.first().and_then(|candidate| candidate.rank).map(|rank| (rank.server, rank)),
         candidates,
         wanted: Wanted {
-            architectures: gist.architectures,
+            architectures: gist.architectures.with(gist.barred),
+            barred: gist.barred,
             platforms: platforms(task),
             driver: task.driver,
             pool,
@@ -173,7 +175,7 @@ fn candidate(fleet: &FleetSnapshot, need: &Need<'_>, (slot, row): (usize, &Serve
         server_id: row.id,
         rank: reasons.is_empty().then(|| need.score(row, pool.strategy).rank(row.id)),
         reasons,
-        subject: Subject::new(row.native, &fleet.details[slot], pool),
+        subject: Subject::new(row, &fleet.details[slot], pool),
     }
 }
 
@@ -185,3 +187,7 @@ fn miss(reasons: &[Unfit]) -> (usize, u32) {
 #[cfg(test)]
 #[path = "placement_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "placement_bars.rs"]
+mod bars;

@@ -281,7 +281,7 @@ fn any_resources() -> impl Strategy<Value = Resources> {
     })
 }
 
-fn any_architecture() -> impl Strategy<Value = Architecture> {
+pub(super) fn any_architecture() -> impl Strategy<Value = Architecture> {
     prop::sample::select(Architecture::ALL.to_vec())
 }
 
@@ -319,7 +319,7 @@ fn any_pool() -> impl Strategy<Value = (Pool, Resources)> {
     )
 }
 
-fn any_task() -> impl Strategy<Value = TaskSpec> {
+pub(super) fn any_task() -> impl Strategy<Value = TaskSpec> {
     let need = prop::option::of(any_architecture())
         .prop_map(|only| only.map_or(ArchitectureNeed::Universal, ArchitectureNeed::Only));
     let driver = prop::sample::select(TaskDriver::ALL.to_vec());
@@ -332,14 +332,17 @@ fn any_task() -> impl Strategy<Value = TaskSpec> {
 }
 
 /// Servers are numbered from 1 in their order, and there are two pools.
-fn any_fleet() -> impl Strategy<Value = (Vec<Server>, Vec<(Pool, Resources)>)> {
+pub(super) fn any_fleet() -> impl Strategy<Value = (Vec<Server>, Vec<(Pool, Resources)>)> {
     (prop::collection::vec(any_server(), 0..8), prop::collection::vec(any_pool(), 2)).prop_map(|(servers, pools)| {
         let servers = (1..).zip(servers).map(|(id, server)| Server { id: ServerId(id), ..server }).collect();
         (servers, (1..).zip(pools).map(|(id, (pool, held))| (Pool { id: PoolId(id), ..pool }, held)).collect())
     })
 }
 
-fn snapshot<'a>(servers: impl IntoIterator<Item = &'a Server>, pools: &[(Pool, Resources)]) -> FleetSnapshot {
+pub(super) fn snapshot<'a>(
+    servers: impl IntoIterator<Item = &'a Server>,
+    pools: &[(Pool, Resources)],
+) -> FleetSnapshot {
     let mut fleet = FleetSnapshot::default();
     for (pool, reserved) in pools {
         fleet.upsert_pool(pool, *reserved);
@@ -351,7 +354,7 @@ fn snapshot<'a>(servers: impl IntoIterator<Item = &'a Server>, pools: &[(Pool, R
 }
 
 /// Whether a server takes a task, said once more and as plainly as possible.
-fn takes(server: &Server, pools: &[(Pool, Resources)], task: &TaskSpec) -> bool {
+pub(super) fn takes(server: &Server, pools: &[(Pool, Resources)], task: &TaskSpec) -> bool {
     let architecture = match task.architecture {
         ArchitectureNeed::Universal => true,
         ArchitectureNeed::Only(one) => {

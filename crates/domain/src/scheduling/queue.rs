@@ -9,6 +9,7 @@ use super::{
     model::Task,
     ranking::{History, Rankings},
     rules::Gist,
+    sets::ArchitectureSet,
     spec::{Priority, TaskSpec},
 };
 use crate::{
@@ -48,6 +49,7 @@ pub(super) enum Target {
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
     pub(super) spec: Arc<TaskSpec>,
+    barred: ArchitectureSet,
     pub(super) revision: i64,
     /// The number of its newest attempt.
     pub(super) attempt: u32,
@@ -66,6 +68,7 @@ impl Waiting {
     pub(super) fn of(task: &Task, patience: chrono::TimeDelta) -> Self {
         Self {
             spec: Arc::clone(&task.spec),
+            barred: task.barred,
             revision: task.revision,
             attempt: task.attempt,
             since: task.updated_at,
@@ -146,7 +149,7 @@ impl Queue {
             self.deadlines.insert((deadline, id));
         }
         self.asks.insert((waiting.ask_at, id));
-        waiting.class = Some(self.join(id, &waiting.spec, None));
+        waiting.class = Some(self.join(id, &waiting, None));
         self.tasks.insert(id, waiting);
     }
 
@@ -306,14 +309,15 @@ impl Queue {
         let Some(mut waiting) = self.tasks.remove(&id) else { return };
         if let Some(class) = waiting.class {
             self.drop_turn(class, Turn::of(id, &waiting.spec));
-            waiting.class = Some(self.join(id, &waiting.spec, holder));
+            waiting.class = Some(self.join(id, &waiting, holder));
         }
         self.tasks.insert(id, waiting);
     }
 
     /// Puts a task into the class of those that need the same, which is ready if it is new.
-    fn join(&mut self, id: TaskId, spec: &Arc<TaskSpec>, holder: Option<TaskId>) -> usize {
-        let gist = Gist::of(spec);
+    fn join(&mut self, id: TaskId, waiting: &Waiting, holder: Option<TaskId>) -> usize {
+        let spec = &waiting.spec;
+        let gist = Gist::of(spec).barring(waiting.barred);
         let key = ClassKey { gist, labels: spec.labels.as_map().clone(), holder };
         let turn = Turn::of(id, spec);
         if let Some(at) = self.keys.get(&key).copied() {

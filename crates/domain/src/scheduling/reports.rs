@@ -11,7 +11,7 @@ use crate::{
     change::{Change, TRIES},
     clock::{Clock, Timestamp},
     fleet::{
-        Operations,
+        Operations, Server, Servers,
         operations::Operation,
         protocol::{End, Ending},
     },
@@ -24,6 +24,7 @@ use std::sync::Arc;
 /// Takes in what agents say of operations.
 pub struct WorkReports {
     tasks: Arc<dyn Tasks>,
+    servers: Arc<dyn Servers>,
     operations: Arc<dyn Operations>,
     clock: Arc<dyn Clock>,
 }
@@ -31,8 +32,13 @@ pub struct WorkReports {
 impl WorkReports {
     /// Over these ports.
     #[must_use]
-    pub fn new(tasks: Arc<dyn Tasks>, operations: Arc<dyn Operations>, clock: Arc<dyn Clock>) -> Self {
-        Self { tasks, operations, clock }
+    pub fn new(
+        tasks: Arc<dyn Tasks>,
+        servers: Arc<dyn Servers>,
+        operations: Arc<dyn Operations>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { tasks, servers, operations, clock }
     }
 
     /// An attempt runs. Hearing it twice changes nothing.
@@ -62,10 +68,27 @@ impl WorkReports {
             return Ok(());
         }
         let asked = operation.cancel_requested;
+        let misfit = self.misfit(server, end).await?;
         self.report(actor, server, id, "task.ended", |task, now| {
-            Ok(Some((task.ended_by(end, asked, now)?, AttemptStep::End(AttemptEnd::told_by(end, asked)))))
+            let after = task.ended_by(end, asked, now)?;
+            let after = match &misfit {
+                Some(server) => after.barring(server),
+                None => after,
+            };
+            Ok(Some((after, AttemptStep::End(AttemptEnd::told_by(end, asked)))))
         })
         .await
+    }
+
+    /// The server, if this end says that the programs are not for its architecture.
+    async fn misfit(&self, server: ServerId, end: &End) -> Result<Option<Server>> {
+        if code_of(end) != reason::EXEC_FORMAT {
+            return Ok(None);
+        }
+        match self.servers.get(server).await {
+            Err(Error::NotFound { .. }) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// Contact with a server is lost: nobody knows what becomes of its tasks.

@@ -1,13 +1,13 @@
 use super::*;
 use crate::{
     fleet::{
-        MockOperations,
+        Architecture, MockOperations, MockServers, Server,
         operations::{OperationKind, OperationState},
     },
     ids::TaskId,
     scheduling::{
-        MockTasks, TaskDriver, TaskSpec,
-        fixtures::{cores, spec, task},
+        ArchitectureSet, MockTasks, TaskDriver, TaskSpec,
+        fixtures::{cores, server, spec, task},
     },
     testing::{START, TestClock},
 };
@@ -44,9 +44,13 @@ fn operation(state: OperationState) -> Operation {
 }
 
 fn reports(tasks: MockTasks, operation: Operation) -> WorkReports {
+    reports_of(tasks, MockServers::new(), operation)
+}
+
+fn reports_of(tasks: MockTasks, servers: MockServers, operation: Operation) -> WorkReports {
     let mut operations = MockOperations::new();
     operations.expect_get().returning(move |_| Ok(operation.clone()));
-    WorkReports::new(Arc::new(tasks), Arc::new(operations), TestClock::start())
+    WorkReports::new(Arc::new(tasks), Arc::new(servers), Arc::new(operations), TestClock::start())
 }
 
 fn agent() -> Actor {
@@ -190,4 +194,33 @@ async fn silence_and_return_touch_what_an_agent_runs_and_nothing_else() {
         Ok(crate::change::Done { value: task, replayed: false })
     });
     reports(tasks, operation(OperationState::Queued)).found_again(&agent(), HERE).await.unwrap();
+}
+
+/// What is written when an attempt ends for this reason, whose server is as told.
+async fn written(reason: &str, asked: bool, host: Result<Server>) -> Task {
+    let mut servers = MockServers::new();
+    servers.expect_get().times(usize::from(reason == "exec_format")).return_once(|_| host);
+    let mut tasks = MockTasks::new();
+    tasks.expect_get().returning(|_| Ok(on_server(TaskStatus::Running)));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    tasks.expect_update().times(1).returning(move |task, _, _| {
+        sender.send(task.clone()).unwrap();
+        Ok(crate::change::Done { value: task, replayed: false })
+    });
+    let open = Operation { cancel_requested: asked, ..operation(OperationState::Running) };
+    let told = End { reason: Some(reason.to_owned()), ..end(Ending::Failed) };
+    reports_of(tasks, servers, open).ended(&agent(), HERE, ID, &told).await.unwrap();
+    receiver.recv().unwrap()
+}
+
+#[tokio::test]
+async fn an_exec_format_error_bars_the_architecture_of_the_server_and_nothing_else_does() {
+    let host = || Ok(Server { architecture: Architecture::Riscv64, ..server(HERE.0, cores(1)) });
+    let after = written("exec_format", false, host()).await;
+    assert_eq!((after.status, after.barred), (TaskStatus::Pending, Architecture::Riscv64.into()));
+    let free = |task: &Task| (task.status, task.barred) == (TaskStatus::Pending, ArchitectureSet::default());
+    assert!(free(&written("image_missing", false, host()).await));
+    assert!(free(&written("exec_format", false, Err(Error::not_found("server", HERE))).await), "it is gone");
+    let cancelled = written("exec_format", true, host()).await;
+    assert_eq!((cancelled.status, cancelled.barred), (TaskStatus::Cancelled, ArchitectureSet::default()));
 }

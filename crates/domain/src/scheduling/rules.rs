@@ -3,6 +3,7 @@
 
 use super::{
     amounts::{Amounts, Resource, amounts},
+    model::Task,
     rank::Score,
     sets::{ArchitectureSet, DriverSet},
     snapshot::{FleetSnapshot, NO_HOLDER, PoolRow, ServerRow, marks},
@@ -42,7 +43,10 @@ impl Sink for Vec<Unfit> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Gist {
     pub(super) demand: Amounts,
+    /// What it may run on.
     pub(super) architectures: ArchitectureSet,
+    /// What it might run on as well, had attempts not ended there with an exec format error.
+    pub(super) barred: ArchitectureSet,
     pub(super) emulation: bool,
     pub(super) driver: Option<crate::fleet::Driver>,
     pub(super) pool: Option<PoolId>,
@@ -57,11 +61,41 @@ impl Gist {
         Self {
             demand: amounts(spec.demand),
             architectures: spec.architectures(),
+            barred: ArchitectureSet::default(),
             emulation: spec.allow_emulation,
             driver: spec.driver.needs(),
             pool: spec.pool_id,
             marks: marks(&spec.labels),
             seniority: NO_HOLDER,
+        }
+    }
+
+    /// The same of a task that is stored.
+    pub(super) fn of_task(task: &Task) -> Self {
+        Self::of(&task.spec).barring(task.barred)
+    }
+
+    /// The same without these architectures.
+    pub(super) fn barring(self, barred: ArchitectureSet) -> Self {
+        let all = self.architectures;
+        Self { architectures: all.without(barred), barred: all.common(barred), ..self }
+    }
+
+    /// Whether it runs on a server if it may run on these architectures.
+    #[inline]
+    fn runs(&self, on: ArchitectureSet, row: &ServerRow) -> bool {
+        on.meets(row.native) || (self.emulation && on.meets(row.emulated))
+    }
+
+    /// Why it does not run on a server whose architectures are not its own.
+    fn mismatch(&self, row: &ServerRow) -> Unfit {
+        let all = self.architectures.with(self.barred);
+        if self.runs(all, row) {
+            Unfit::Barred
+        } else if all.meets(row.emulated) {
+            Unfit::Emulation
+        } else {
+            Unfit::Architecture
         }
     }
 
@@ -143,12 +177,8 @@ impl<'a> Need<'a> {
     /// What the server's kind decides: its architecture and the drivers of its agent.
     #[inline]
     fn kind(&self, row: &ServerRow, sink: &mut impl Sink) -> ControlFlow<()> {
-        if !self.gist.architectures.meets(row.native) {
-            match (self.gist.architectures.meets(row.emulated), self.gist.emulation) {
-                (true, true) => {}
-                (true, false) => sink.refuse(|| Unfit::Emulation)?,
-                (false, _) => sink.refuse(|| Unfit::Architecture)?,
-            }
+        if !self.gist.runs(self.gist.architectures, row) {
+            sink.refuse(|| self.gist.mismatch(row))?;
         }
         match self.gist.driver {
             Some(driver) if !row.drivers.has_all(driver.into()) => sink.refuse(|| Unfit::Driver(driver)),

@@ -350,7 +350,8 @@ impl TaskService {
         self.change(actor, Operation::TaskComplete, id, once, step).await
     }
 
-    /// Has a task that failed or was cancelled run again.
+    /// Has a task that failed or was cancelled run again, also on architectures on which attempts of it ended with an
+    /// exec format error: its user may have installed an emulator meanwhile, or mended the machine.
     ///
     /// # Errors
     /// `illegal_transition`, `deadline_passed`.

@@ -2,9 +2,11 @@
 
 use super::spec::ArchitectureNeed;
 use crate::fleet::{Architecture, Driver};
+use serde::{Deserialize, Serialize};
 
-/// A set of architectures.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+/// A set of architectures; serialised, a list of words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<Architecture>", into = "Vec<Architecture>")]
 pub struct ArchitectureSet(u8);
 
 impl ArchitectureSet {
@@ -30,6 +32,17 @@ impl ArchitectureSet {
     #[must_use]
     pub fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// What is in it and not in the other.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// What is in it, in the order of [`Architecture::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Architecture> {
+        Architecture::ALL.into_iter().filter(move |architecture| self.contains(*architecture))
     }
 }
 
@@ -58,10 +71,21 @@ impl FromIterator<Architecture> for ArchitectureSet {
     }
 }
 
+impl From<Vec<Architecture>> for ArchitectureSet {
+    fn from(all: Vec<Architecture>) -> Self {
+        all.into_iter().collect()
+    }
+}
+
+impl From<ArchitectureSet> for Vec<Architecture> {
+    fn from(set: ArchitectureSet) -> Self {
+        set.iter().collect()
+    }
+}
+
 impl std::fmt::Display for ArchitectureSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let words: Vec<&str> =
-            Architecture::ALL.into_iter().filter(|a| self.contains(*a)).map(Architecture::as_str).collect();
+        let words: Vec<&str> = self.iter().map(Architecture::as_str).collect();
         f.write_str(&words.join(" or "))
     }
 }
@@ -109,7 +133,20 @@ mod tests {
         assert!(set.contains(Architecture::Arm64) && !set.contains(Architecture::X86_64));
         assert_eq!(set.to_string(), "arm64 or riscv64");
         assert_eq!(set.common(Architecture::Arm64.into()), Architecture::Arm64.into());
+        assert_eq!(set.without(Architecture::Arm64.into()), Architecture::Riscv64.into());
         assert!(ArchitectureSet::from(ArchitectureNeed::Universal).contains(Architecture::X86_64));
+    }
+
+    #[test]
+    fn a_set_is_stored_as_words() {
+        for (set, stored) in
+            [(vec![], "[]"), (vec![Architecture::Arm64, Architecture::X86_64], r#"["x86_64","arm64"]"#)]
+        {
+            let set = ArchitectureSet::from(set);
+            assert_eq!(serde_json::to_string(&set).unwrap(), stored);
+            assert_eq!(serde_json::from_str::<ArchitectureSet>(stored).unwrap(), set);
+        }
+        assert!(serde_json::from_str::<ArchitectureSet>(r#"["z80"]"#).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use super::{
     amounts::Resource,
     sets::ArchitectureSet,
-    snapshot::{PoolRow, ServerDetails},
+    snapshot::{PoolRow, ServerDetails, ServerRow},
     spec::TaskDriver,
 };
 use crate::{
@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub enum Unfit {
     /// It does not run what the task's programs are compiled for.
     Architecture,
+    /// An attempt of the task ended with an exec format error on what it has in common with the task.
+    Barred,
     /// It would have to emulate what the task's programs are compiled for, which the task does not allow.
     Emulation,
     /// Its agent does not have the task's driver, or it has no agent.
@@ -71,6 +73,7 @@ impl Unfit {
     pub fn code(self) -> &'static str {
         match self {
             Self::Architecture => "architecture_mismatch",
+            Self::Barred => "architecture_barred",
             Self::Emulation => "emulation_not_allowed",
             Self::Driver(_) => "driver_missing",
             Self::Offline => "offline",
@@ -115,7 +118,7 @@ impl Unfit {
             | Self::PoolHeld(_)
             | Self::PoolUnknown
             | Self::PoolSaturated => 1000,
-            Self::Architecture | Self::Emulation | Self::Driver(_) | Self::Pool | Self::Labels => 2000,
+            Self::Architecture | Self::Barred | Self::Emulation | Self::Driver(_) | Self::Pool | Self::Labels => 2000,
         }
     }
 }
@@ -123,7 +126,10 @@ impl Unfit {
 /// What sentences about a task are made from.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
+    /// What its programs are compiled for, as far as was known before the first attempt.
     pub(super) architectures: ArchitectureSet,
+    /// On which of these attempts ended with an exec format error.
+    pub(super) barred: ArchitectureSet,
     /// What its image was built for, where that is what decides.
     pub(super) platforms: Option<String>,
     pub(super) driver: TaskDriver,
@@ -136,15 +142,17 @@ pub(super) struct Wanted {
 pub(super) struct Subject {
     pub(super) name: Arc<Name>,
     pub(super) native: ArchitectureSet,
+    pub(super) emulated: ArchitectureSet,
     pub(super) tags: Arc<Tags>,
     pub(super) pool: Option<Arc<str>>,
 }
 
 impl Subject {
-    pub(super) fn new(native: ArchitectureSet, details: &ServerDetails, pool: &PoolRow) -> Self {
+    pub(super) fn new(row: &ServerRow, details: &ServerDetails, pool: &PoolRow) -> Self {
         Self {
             name: Arc::clone(&details.name),
-            native,
+            native: row.native,
+            emulated: row.emulated,
             tags: Arc::clone(&details.tags),
             pool: pool.id.map(|_| Arc::clone(&pool.name)),
         }
@@ -159,6 +167,7 @@ impl Subject {
                 Some(platforms) => format!("is {native}, the task's image has {platforms}"),
                 None => format!("is {native}, the task needs {needed}"),
             },
+            Unfit::Barred => self.told_bar(task),
             Unfit::Emulation => {
                 format!("is {native} and could only emulate {needed}, which the task does not allow")
             }
@@ -194,6 +203,14 @@ impl Subject {
                 format!("is in pool {pool:?}, which takes no new work: its load is above its high watermark")
             }
         }
+    }
+
+    fn told_bar(&self, task: &Wanted) -> String {
+        let ended = "an attempt ended with an exec format error";
+        if task.barred.meets(self.native) {
+            return format!("is {}, on which {ended}", self.native);
+        }
+        format!("is {} and would emulate {}, on which {ended}", self.native, self.emulated.common(task.barred))
     }
 
     fn told_pool(&self, task: &Wanted) -> String {

@@ -38,7 +38,7 @@ pub(super) fn place(connection: &mut AnyConnection, placements: &[Placement]) ->
     let mut trace = Trace::default();
     for placement in &held {
         let task = &placement.task;
-        update!(connection, diesel::update(tasks::table.find(task.id.0)).set(TaskState::from(task)))?;
+        update!(connection, diesel::update(tasks::table.find(task.id.0)).set(TaskState::try_from(task)?))?;
         trace.entries.push(placement.entry.clone());
         trace.facts.push(Fact::Task(Arc::new(task.clone())));
     }

@@ -31,6 +31,7 @@ pub(super) struct TaskRow {
     scheduled_at_us: Option<i64>,
     started_at_us: Option<i64>,
     finished_at_us: Option<i64>,
+    barred: String,
 }
 
 impl TryFrom<TaskRow> for Task {
@@ -45,6 +46,7 @@ impl TryFrom<TaskRow> for Task {
             server_id: row.server_id.map(ServerId),
             reason: row.reason,
             detail: row.detail,
+            barred: from_json(&row.barred)?,
             revision: row.revision,
             created_at: from_us(row.created_at_us)?,
             updated_at: from_us(row.updated_at_us)?,
@@ -97,6 +99,7 @@ pub(super) struct TaskState {
     server_id: Option<i64>,
     reason: Option<String>,
     detail: Option<String>,
+    barred: String,
     revision: i64,
     updated_at_us: i64,
     scheduled_at_us: Option<i64>,
@@ -104,20 +107,23 @@ pub(super) struct TaskState {
     finished_at_us: Option<i64>,
 }
 
-impl From<&Task> for TaskState {
-    fn from(task: &Task) -> Self {
-        Self {
+impl TryFrom<&Task> for TaskState {
+    type Error = Failure;
+
+    fn try_from(task: &Task) -> Result<Self, Failure> {
+        Ok(Self {
             status: task.status.as_str(),
             attempt: task.attempt.into(),
             server_id: task.server_id.map(|server| server.0),
             reason: task.reason.clone(),
             detail: task.detail.clone(),
+            barred: to_json(&task.barred)?,
             revision: task.revision,
             updated_at_us: to_us(task.updated_at),
             scheduled_at_us: optional_us(task.scheduled_at),
             started_at_us: optional_us(task.started_at),
             finished_at_us: optional_us(task.finished_at),
-        }
+        })
     }
 }
 

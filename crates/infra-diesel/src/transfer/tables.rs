@@ -122,6 +122,7 @@ tables! {
         id: i64, spec: String, status: String, pool_id: Option<i64>, attempt: i64, server_id: Option<i64>,
         reason: Option<String>, detail: Option<String>, search_text: String, revision: i64, created_at_us: i64,
         updated_at_us: i64, scheduled_at_us: Option<i64>, started_at_us: Option<i64>, finished_at_us: Option<i64>,
+        barred: String,
     }
     attempts (task_id, number) {
         task_id: i64, number: i64, server_id: i64, cpu_millis: i64, memory_mib: i64, storage_mib: i64, gpus: i64,

@@ -7,13 +7,13 @@ use crate::{
 };
 use domain::{
     fleet::{
-        Agents, Enrollments, Operations, Servers,
+        Agents, Architecture, Enrollments, Operations, Servers,
         operations::{Operation, OperationFilter, OperationState},
         protocol::Ending,
     },
     identity::Sessions,
     page::PageRequest,
-    scheduling::{AttemptEnd, AttemptStep, Tasks},
+    scheduling::{AttemptEnd, AttemptStep, Task, TaskFilter, Tasks},
 };
 use infra_diesel::{DatabaseUrl, backup, copy, restore};
 
@@ -27,7 +27,8 @@ async fn fill(store: &Store) {
         let task = store.tasks.create(agents_task(&format!("task-{n}")), change("task.create")).await.unwrap().value;
         store.tasks.place(vec![placement(&task, server.id)]).await.unwrap();
         let task = store.tasks.get(task.id).await.unwrap();
-        let running = write(store, &task, task.found_running(at(70)).unwrap(), AttemptStep::Start).await;
+        let running = Task { barred: Architecture::Riscv64.into(), ..task.found_running(at(70)).unwrap() };
+        let running = write(store, &task, running, AttemptStep::Start).await;
         if n == 0 {
             let end = crate::operations::end(Ending::Completed);
             let after = running.ended_by(&end, false, at(80)).unwrap();
@@ -49,6 +50,8 @@ async fn check_same(store: &Store, there: &Process) {
     assert_eq!(there.agents.get(server).await.unwrap(), store.agents.get(server).await.unwrap());
     assert_eq!(there.servers.get(server).await.unwrap(), store.servers.get(server).await.unwrap());
     assert!(there.sessions.find_credential("agent-edge-1").await.unwrap().is_some());
+    let tasks = async |process: &Process| process.tasks.list(TaskFilter::default(), PageRequest::default()).await;
+    assert_eq!(tasks(there).await.unwrap().items, tasks(store).await.unwrap().items);
     let found = operations(there).await;
     assert_eq!(found, operations(store).await);
     let states: Vec<_> = found.iter().map(|operation| operation.state).collect();

@@ -24,9 +24,9 @@ use domain::{
     page::PageRequest,
     pools::Pools,
     scheduling::{
-        ArchitectureNeed, Attempt, AttemptEnd, AttemptStatus, AttemptStep, Environment, Mount, NewTask, Placed,
-        PortMapping, Priority, Protocol, RestartPolicy, Success, Task, TaskDriver, TaskFilter, TaskKind, TaskSpec,
-        TaskStatus, Tasks,
+        ArchitectureNeed, ArchitectureSet, Attempt, AttemptEnd, AttemptStatus, AttemptStep, Environment, Mount,
+        NewTask, Placed, PortMapping, Priority, Protocol, RestartPolicy, Success, Task, TaskDriver, TaskFilter,
+        TaskKind, TaskSpec, TaskStatus, Tasks,
     },
     units::Resources,
 };
@@ -41,6 +41,7 @@ on_both!(
     attempts_are_told_newest_first,
     an_update_says_what_becomes_of_the_attempt,
     an_attempt_gives_back_what_it_held_once,
+    what_is_barred_to_a_task_is_kept_until_it_is_retried,
     an_update_from_an_old_revision_is_stale,
     a_task_that_holds_room_stays,
     a_deleted_task_is_gone_with_its_attempts,
@@ -284,6 +285,28 @@ async fn an_update_says_what_becomes_of_the_attempt(store: Store) {
     store.check_chain(8).await;
 }
 
+async fn what_is_barred_to_a_task_is_kept_until_it_is_retried(store: Store) {
+    let server = store.server("edge-1").await;
+    let architectures = |all: &[Architecture]| all.iter().copied().collect::<ArchitectureSet>();
+    let task = placed(&store, "night", server.id).await;
+    assert_eq!(task.barred, architectures(&[]));
+    let running = write(&store, &task, task.started(at(70)).unwrap(), AttemptStep::Start).await;
+    let barred = architectures(&[Architecture::Riscv64, server.architecture]);
+    let failed = Task { barred, ..running.completed(Success::No, at(80)).unwrap() };
+    let failed = write(&store, &running, failed, ended(AttemptStatus::Failed, Some("exec_format"))).await;
+    assert_eq!(store.tasks.get(task.id).await.unwrap(), failed);
+    let listed = store.tasks.list(TaskFilter::default(), PageRequest::default()).await.unwrap().items;
+    assert_eq!(listed, std::slice::from_ref(&failed));
+    // Also to a process that begins now.
+    store.desk().with(|engine| assert_eq!(engine.dispatch(&failed), None));
+    assert_eq!(store.tasks.place(vec![placement(&failed, server.id)]).await.unwrap(), [Placed::Moved]);
+    let cancelled = write(&store, &failed, failed.cancelled(at(90)).unwrap(), AttemptStep::Keep).await;
+    assert_eq!(store.tasks.get(task.id).await.unwrap().barred, barred);
+    let retried = write(&store, &cancelled, cancelled.retried(at(91)).unwrap(), AttemptStep::Keep).await;
+    assert_eq!(store.tasks.get(task.id).await.unwrap().barred, architectures(&[]));
+    place_again(&store, &retried, server.id).await;
+}
+
 async fn an_attempt_gives_back_what_it_held_once(store: Store) {
     let server = store.server("edge-1").await;
     let other = placed(&store, "stays", server.id).await;
@@ -381,7 +404,7 @@ async fn a_server_stays_though_its_work_asks_for_nothing(store: Store) {
 fn columns_as(id: TaskId) -> String {
     format!(
         "{id}, spec, status, pool_id, attempt, server_id, reason, detail, search_text, revision, created_at_us, \
-         updated_at_us, scheduled_at_us, started_at_us, finished_at_us"
+         updated_at_us, scheduled_at_us, started_at_us, finished_at_us, barred"
     )
 }
 

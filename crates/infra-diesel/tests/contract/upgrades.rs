@@ -8,9 +8,10 @@ use diesel::{
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use domain::{
     fleet::{Server, ServerFilter, ServerSort, ServerStatus, Servers},
+    ids::TaskId,
     page::PageRequest,
     pools::{PoolState, Pools},
-    scheduling::Tasks,
+    scheduling::{ArchitectureSet, TaskStatus, Tasks},
     text::Tags,
     units::Resources,
 };
@@ -56,7 +57,7 @@ where
 }
 
 async fn check_kept(url: &DatabaseUrl, backups: &Path) {
-    let later = ["20261125000002", "20261125000003", "20261125000004"].map(str::to_owned);
+    let later = ["20261125000002", "20261125000003", "20261125000004", "20261130000005"].map(str::to_owned);
     assert_eq!(schema_state(url).unwrap(), SchemaState::Behind(later.to_vec()));
     assert_eq!(migrate(url, backups).unwrap().applied, later);
     assert_eq!(schema_state(url).unwrap(), SchemaState::Current);
@@ -93,7 +94,7 @@ where
     C: MigrationHarness<C::Backend> + Connection,
     S: FnMut(&mut C, &str) -> Vec<String>,
 {
-    for _ in 0..3 {
+    for _ in 0..4 {
         connection.revert_last_migration(source.clone()).unwrap();
     }
     assert_eq!(lines(connection, TAGS), ["1 env=prod", "1 team="]);
@@ -124,4 +125,57 @@ async fn servers_and_tags_of_the_first_version_are_kept_on_postgres() {
     check_back(&mut open(), &migrations("postgres"), |connection, query| {
         sql_query(query).load::<Line>(connection).unwrap().into_iter().map(|line| line.line).collect()
     });
+}
+
+/// A task that waits, as it was stored before there were bars.
+const FOURTH_DATA: &str = r#"
+    INSERT INTO tasks (spec, status, attempt, reason, search_text, revision, created_at_us, updated_at_us)
+    VALUES ('{"name":"night","architecture":"arm64","demand":{"cpu_millis":1000,"memory_mib":0,"storage_mib":0,"gpus":0},
+        "kind":"job","driver":"docker","image":"render:2","max_attempts":3}', 'pending', 1, 'exec_format', 'night', 4,
+        1000000, 2000000);
+"#;
+const TASKS: &str = "SELECT status || ' ' || attempt || ' ' || reason AS line FROM tasks";
+
+/// A database as the first four migrations make it, with data.
+fn make_fourth<C>(connection: &mut C, source: &FileBasedMigrations)
+where
+    C: MigrationHarness<C::Backend> + Connection + SimpleConnection,
+{
+    for _ in 0..4 {
+        connection.run_next_migration(source.clone()).unwrap();
+    }
+    connection.batch_execute(FOURTH_DATA).unwrap();
+}
+
+async fn check_nothing_barred(url: &DatabaseUrl, backups: &Path) {
+    assert_eq!(migrate(url, backups).unwrap().applied, ["20261130000005"]);
+    let process = Process::open(url);
+    let task = process.tasks.get(TaskId(1)).await.unwrap();
+    assert_eq!((task.status, task.attempt, task.revision), (TaskStatus::Pending, 1, 4));
+    assert_eq!(task.barred, ArchitectureSet::default());
+    process.database.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_barred_to_tasks_of_the_fourth_version_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("starlink.db");
+    let open = || SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    make_fourth(&mut open(), &migrations("sqlite"));
+    check_nothing_barred(&DatabaseUrl::Sqlite(path.clone()), &directory.path().join("backups")).await;
+    open().revert_last_migration(migrations("sqlite")).unwrap();
+    let lines: Vec<Line> = sql_query(TASKS).load(&mut open()).unwrap();
+    assert_eq!(lines[0].line, "pending 1 exec_format");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_barred_to_tasks_of_the_fourth_version_on_postgres() {
+    let url = fresh_postgres();
+    let DatabaseUrl::Postgres(text) = &url else { panic!("{url}") };
+    let open = || PgConnection::establish(text).unwrap();
+    make_fourth(&mut open(), &migrations("postgres"));
+    check_nothing_barred(&url, &std::env::temp_dir()).await;
+    open().revert_last_migration(migrations("postgres")).unwrap();
+    let lines: Vec<Line> = sql_query(TASKS).load(&mut open()).unwrap();
+    assert_eq!(lines[0].line, "pending 1 exec_format");
 }
