@@ -6,7 +6,7 @@ use domain::{
     Result,
     clock::Timestamp,
     error::Checks,
-    fleet::operations::Operation,
+    fleet::{Architecture, operations::Operation},
     ids::{PoolId, ServerId},
     page::PageRequest,
     scheduling::{
@@ -208,6 +208,9 @@ pub(super) struct TaskView {
     reason: Option<String>,
     /// The same in words, with what else is known.
     detail: Option<String>,
+    /// Architectures on which attempts ended with an exec format error: it is not placed there again until it is
+    /// retried.
+    barred_architectures: Vec<&'static str>,
     /// Why no server takes it, nearest miss first; empty while it is about to be placed. Told of a pending task that is
     /// looked at by itself, otherwise `null`.
     pending_reasons: Option<Vec<PendingReasonView>>,
@@ -260,6 +263,7 @@ impl From<&Task> for TaskView {
             server_id: task.server_id.map(|server| server.0),
             reason: task.reason.clone(),
             detail: task.detail.clone(),
+            barred_architectures: task.barred.iter().map(Architecture::as_str).collect(),
             pending_reasons: None,
             revision: task.revision,
             created_at: task.created_at,
