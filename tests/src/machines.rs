@@ -63,7 +63,7 @@ impl Machines {
     pub fn start(count: u8) -> Result<Self, String> {
         check_programs(&["ip", "nsenter", "unshare"])?;
         let engines = thread::scope(|scope| {
-            let start = || Engine::start(&[], &[images::BUSYBOX]);
+            let start = || Engine::start(&[], &[images::BUSYBOX, images::LYING]);
             let starting: Vec<_> = (0..count).map(|_| scope.spawn(start)).collect();
             let ended = |thread: ScopedJoinHandle<'_, Result<Engine, String>>| match thread.join() {
                 Ok(engine) => engine,

@@ -38,6 +38,7 @@ on_each!(
     what_it_runs_outlives_it,
     a_changed_architecture_is_recorded,
     a_machine_that_emulates_it_runs_what_is_for_it_if_that_is_allowed,
+    what_could_not_be_run_elsewhere_is_run_there,
 );
 
 /// What this machine is.
@@ -222,4 +223,23 @@ async fn a_machine_that_emulates_it_runs_what_is_for_it_if_that_is_allowed(forei
     bench.check_end(foreign, task, id, "4").await;
     assert_eq!((shown(&admin, refused).await.at("/status"), bench.tally.runs("3")), (json!("pending"), 0));
     check_at_rest(&admin, &[agent.leftovers()]).await;
+}
+
+async fn what_could_not_be_run_elsewhere_is_run_there(foreign: &Foreign) {
+    let Some(bench) = Bench::start(foreign) else { return };
+    let admin = bench.site.admin();
+    let local = bench.site.agent("native").await;
+    let here = bench.site.connected(&local).await;
+    // Nobody has said what the program is for.
+    let task = bench.task("universal", "9", &[], json!({ "max_attempts": 2 })).await;
+    assert_eq!(waits(&admin, task).await, ["architecture_barred"]);
+    let first = attempt(&admin, task).await;
+    assert_eq!((&first["server_id"], &first["reason"]), (&json!(here), &json!("exec_format")), "{first}");
+    let (agent, there) = bench.agent("foreign", &bench.agent).await;
+    let end = ended(&admin, task).await;
+    assert_eq!((end.at("/server_id"), end.at("/attempt")), (json!(there), json!(2)), "{}", end.text);
+    assert_eq!(end.at("/barred_architectures"), json!([native()]));
+    assert_eq!((attempt(&admin, task).await["exit_code"].clone(), bench.tally.runs("9")), (json!(9), 1));
+    assert_eq!(output(&admin, task).await, format!("{}\n", foreign.machine));
+    check_at_rest(&admin, &[agent.leftovers(), local.leftovers()]).await;
 }

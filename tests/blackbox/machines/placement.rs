@@ -8,7 +8,7 @@ use crate::{
 use futures_util::future::join_all;
 use serde_json::json;
 use std::collections::BTreeMap;
-use tests::{Agent, Backend, Machine, eventually, machines};
+use tests::{Agent, Answer, Backend, Client, Machine, eventually, machines};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -103,4 +103,51 @@ async fn an_image_that_is_nowhere_is_told_as_missing() {
     let told = attempt(&admin, task).await;
     assert_eq!((&told["exit_code"], &told["started_at"]), (&json!(null), &json!(null)), "{told}");
     site.check_at_rest(&[(&machine, &agent)]).await;
+}
+
+/// Waits until a task is tried no more after this attempt, because of what it turned out to be for.
+async fn is_barred(admin: &Client, task: i64, attempt: i64) -> Answer {
+    eventually("an architecture to be barred", async || {
+        let answer = shown(admin, task).await;
+        let waits = answer.at("/attempt") == attempt && answer.at("/pending_reasons/0/code") == "architecture_barred";
+        waits.then_some(answer)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn fc_07_a_program_for_another_architecture_in_an_image_that_lies_is_tried_once_on_each_architecture() {
+    let Some(machines) = machines() else { return };
+    let both = [machines.shared(0).await, machines.shared(1).await];
+    let site = Site::start(machines, Backend::Sqlite, &[]);
+    let admin = site.admin();
+    let agents = [site.agent(&both[0], "a").await, site.agent(&both[1], "b").await];
+    let mut body = from_image(test_engine::images::LYING);
+    let native = body["required_architecture"].clone();
+    let more = json!({ "name": "liar", "required_cpu": 0.1, "max_attempts": 3 });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let task = admin.post("/tasks", body).await.expect(201).id();
+
+    let waiting = is_barred(&admin, task, 1).await;
+    assert_eq!((waiting.at("/status"), waiting.at("/reason")), (json!("pending"), json!("exec_format")));
+    assert_eq!(waiting.at("/barred_architectures"), json!([native]));
+    assert_eq!(waiting.at("/pending_reasons/0/servers"), 2, "the other machine is no better: {}", waiting.text);
+    let told = waiting.at("/pending_reasons/0/detail");
+    assert_eq!(told, format!("is {}, on which an attempt ended with an exec format error", native.as_str().unwrap()));
+    let refused = admin.post_empty(&format!("/tasks/{task}/dispatch")).await.expect(409);
+    assert!(refused.code() == "no_capacity" && refused.text.contains("architecture_barred"), "{}", refused.text);
+
+    // Whoever has mended a machine says so by a retry.
+    let cancelled = admin.post_empty(&format!("/tasks/{task}/cancel")).await.expect(200);
+    assert_eq!((cancelled.at("/status"), cancelled.at("/barred_architectures")), (json!("cancelled"), json!([native])));
+    let retried = admin.post_empty(&format!("/tasks/{task}/retry")).await.expect(200);
+    assert_eq!((retried.at("/status"), retried.at("/barred_architectures")), (json!("pending"), json!([])));
+    is_barred(&admin, task, 2).await;
+    let attempts = walk(&admin, &format!("/tasks/{task}/attempts")).await;
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    for attempt in attempts {
+        assert_eq!((&attempt["status"], &attempt["reason"]), (&json!("failed"), &json!("exec_format")), "{attempt}");
+    }
+    admin.post_empty(&format!("/tasks/{task}/cancel")).await.expect(200);
+    site.check_at_rest(&[(&both[0], &agents[0]), (&both[1], &agents[1])]).await;
 }
