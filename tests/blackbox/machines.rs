@@ -3,6 +3,7 @@
 
 mod contact;
 mod engine;
+mod images;
 mod placement;
 mod support;
 mod survival;

@@ -7,6 +7,7 @@ mod api_document;
 mod audit;
 mod bad_input;
 mod commands;
+mod containers;
 mod durability;
 mod events;
 mod failures;

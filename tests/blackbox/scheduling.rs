@@ -46,8 +46,9 @@ async fn a_task_without_an_agent_lives_and_leaves_its_trail(backend: Backend) {
         "env": {}, "ports": [], "mounts": [], "pool_id": null, "labels": {}, "allow_emulation": false, "priority": 3,
         "deadline": null, "restart": "no", "max_attempts": 1, "timeout_seconds": null, "grace_seconds": null,
         "log_limit": null, "metadata": { "a": [1, null] }, "status": "pending", "attempt": 0, "server_id": null,
-        "reason": null, "detail": null, "pending_reasons": null, "revision": 1, "created_at": made.at("/created_at"),
-        "updated_at": made.at("/created_at"), "scheduled_at": null, "started_at": null, "finished_at": null,
+        "reason": null, "detail": null, "barred_architectures": [], "pending_reasons": null, "revision": 1,
+        "created_at": made.at("/created_at"), "updated_at": made.at("/created_at"), "scheduled_at": null,
+        "started_at": null, "finished_at": null,
     });
     assert_eq!(made.json, expected);
 

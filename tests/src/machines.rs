@@ -62,8 +62,10 @@ impl Machines {
     /// Why there can be none on this machine.
     pub fn start(count: u8) -> Result<Self, String> {
         check_programs(&["ip", "nsenter", "unshare"])?;
+        // Their registry is on this machine.
+        let plain = format!("--insecure-registry={FIRST_NETWORK}/15");
         let engines = thread::scope(|scope| {
-            let start = || Engine::start(&[], &[images::BUSYBOX, images::LYING]);
+            let start = || Engine::start(&[&plain], &[images::BUSYBOX, images::LYING]);
             let starting: Vec<_> = (0..count).map(|_| scope.spawn(start)).collect();
             let ended = |thread: ScopedJoinHandle<'_, Result<Engine, String>>| match thread.join() {
                 Ok(engine) => engine,

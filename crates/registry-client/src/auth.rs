@@ -62,7 +62,7 @@ impl Signed {
     /// Asks a registry, and again with a token or login if it wants one.
     ///
     /// # Errors
-    /// [`Fault::Away`]
+    /// [`Fault`], if there is no answer, or no way to be known to the registry.
     pub(crate) async fn ask(
         &self,
         place: &Place,
@@ -77,8 +77,7 @@ impl Signed {
         if response.status() != StatusCode::UNAUTHORIZED || !place.is_origin_of(response.url()) {
             return Ok(response);
         }
-        // What was held has ended before its time.
-        self.with_held(|held| held.forget(&name));
+        // Nothing was held, or it has ended before its time.
         let (key, life) = self.sign_in(place, response.headers()).await?;
         let response = self.wire.send(method, url, accept, Some(key.clone())).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -95,7 +94,7 @@ impl Signed {
                 let login = login.ok_or(Fault::Missing)?;
                 Ok((basic(login)?, BASIC_LIFE))
             }
-            None => Err(Fault::Odd("it asks to sign in, and not how".to_owned())),
+            None => Err(Fault::Odd("it wants to know who asks, and does not say how".to_owned())),
         }
     }
 

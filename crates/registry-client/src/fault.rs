@@ -2,6 +2,9 @@ use crate::address::Place;
 use domain::{containers::RegistryFailure, error::with_causes};
 use reqwest::StatusCode;
 
+/// The longest cause that is passed on, in characters: some quote what a registry has sent.
+const LONGEST_CAUSE: usize = 500;
+
 /// Why a look-up came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -20,7 +23,7 @@ impl Fault {
     pub(crate) fn unreachable(error: reqwest::Error) -> Self {
         // An address may carry what is secret: redirects to where blobs lie do.
         let error = error.without_url();
-        let cause = with_causes(&error);
+        let cause = shortened(with_causes(&error));
         if error.is_redirect() {
             return Self::Odd(cause);
         }
@@ -62,7 +65,14 @@ impl Fault {
                 "the registry {} does not answer as a registry does: {cause}",
                 place.registry()
             )),
-            Self::NoImage(sentence) => RegistryFailure::NoImage(sentence),
+            Self::NoImage(sentence) => RegistryFailure::NoImage(shortened(sentence)),
         }
+    }
+}
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(LONGEST_CAUSE) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
     }
 }

@@ -1,5 +1,5 @@
-//! What several wait for at once is done once. Whoever waits carries it on, so that it goes on when the one who began it
-//! stops waiting, and ends when nobody waits any more.
+//! What several wait for at once is done once. Whoever waits carries it on, so that it goes on when the one who began
+//! it stops waiting, and ends when nobody waits any more.
 
 use futures_util::{
     FutureExt,

@@ -25,10 +25,6 @@ impl<T: Clone> Kept<T> {
         self.entries.insert(name, (value, now + how_long));
     }
 
-    pub(crate) fn forget(&mut self, name: &str) {
-        self.entries.remove(name);
-    }
-
     fn make_room(&mut self, now: Instant) {
         self.entries.retain(|_, (_, until)| now < *until);
         if self.entries.len() < self.capacity {
@@ -56,8 +52,6 @@ mod tests {
         assert_eq!(kept.get("a", now + SECOND), None);
         kept.keep("a".to_owned(), 2, now, 2 * SECOND);
         assert_eq!(kept.get("a", now + SECOND), Some(2));
-        kept.forget("a");
-        assert_eq!(kept.get("a", now), None);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! API, version 2, with its tokens.
 //!
 //! Invariants: what a registry sends counts only if it has the digest that was asked for; no answer is longer than what
-//! is made room for, and nothing that is remembered grows without bound; a password or token goes to its registry and to
-//! where that registry hands out tokens, never over a connection that is less protected than the registry's own, and is
-//! never printed.
+//! is made room for, and nothing that is remembered grows without bound; a login goes to its registry and to where that
+//! registry hands out tokens, a token to its registry alone, neither over a connection that is less protected than the
+//! registry's own; and neither is printed.
 
 mod address;
 mod auth;

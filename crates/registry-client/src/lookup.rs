@@ -189,3 +189,21 @@ fn verified(body: &[u8], expected: Option<&Digest>) -> Result<Digest, Fault> {
 fn mismatch(expected: &Digest, found: &Digest) -> Fault {
     Fault::Odd(format!("what it calls {} has the digest {}", expected.as_str(), found.as_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_queue_is_not_the_registrys_fault() {
+        let patience = Duration::from_millis(20);
+        let registries = OciRegistries::new(RegistryOptions { patience, ..RegistryOptions::default() }).unwrap();
+        let name = ImageName::parse("127.0.0.1:1/a").unwrap();
+        let all = registries.desk.turns.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+        let RegistryFailure::Silent(sentence) = registries.look_up(&name).await.unwrap_err() else { panic!() };
+        assert!(sentence.starts_with("16 other images are being looked up"), "{sentence}");
+        drop(all);
+        let RegistryFailure::Silent(sentence) = registries.look_up(&name).await.unwrap_err() else { panic!() };
+        assert!(sentence.contains("does not answer"), "it was not asked before: {sentence}");
+    }
+}

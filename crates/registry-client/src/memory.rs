@@ -56,8 +56,8 @@ impl Memory {
         self.state().platforms.get(digest.as_str(), Instant::now())
     }
 
-    /// Remembers what was found. The name is believed from now on only if it is not believed already: what a belief rests
-    /// on must not grow older than it may.
+    /// Remembers what was found. If the name is believed already, that ends when it would have: what a belief rests on
+    /// must not grow older than it may.
     pub(crate) fn note(&self, place: &Place, digest: &Digest, platforms: &[Platform]) {
         let (mut state, now) = (self.state(), Instant::now());
         if state.digests.get(&place.to_string(), now).is_none() {
@@ -75,5 +75,25 @@ impl Memory {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::containers::ImageName;
+
+    #[test]
+    fn an_image_of_uncommonly_many_platforms_is_not_held() {
+        let memory = Memory::new(Duration::from_mins(1), Duration::from_mins(1));
+        let place = |name: &str| Place::of(&ImageName::parse(name).unwrap(), &[]).unwrap();
+        let platforms = |count: usize| (0..count).map(|n| Platform::new("linux", "arm", &format!("v{n}")).unwrap());
+        let digests = ["few", "many"].map(|name| Digest::of(name.as_bytes()));
+        for (digest, count) in digests.iter().zip([MOST_PLATFORMS, MOST_PLATFORMS + 1]) {
+            memory.note(&place(&format!("x:{count}")), digest, &platforms(count).collect::<Vec<_>>());
+        }
+        assert!(memory.told(&place("x:32")).is_some() && memory.platforms(&digests[0]).is_some());
+        assert!(memory.told(&place("x:33")).is_none() && memory.platforms(&digests[1]).is_none());
+        assert_eq!(memory.digest(&place("x:33")).as_ref(), Some(&digests[1]));
     }
 }

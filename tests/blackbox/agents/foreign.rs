@@ -2,7 +2,9 @@
 
 mod emulation;
 
-use super::support::{Site, Tally, attempt, becomes, check_at_rest, ended, join_token, server_becomes, shell, shown};
+use super::support::{
+    Site, Tally, attempt, becomes, check_at_rest, ended, join_token, native, server_becomes, shell, shown,
+};
 use crate::{AGENT, support::walk};
 use emulation::Emulation;
 use serde_json::{Value, json};
@@ -40,14 +42,6 @@ on_each!(
     a_machine_that_emulates_it_runs_what_is_for_it_if_that_is_allowed,
     what_could_not_be_run_elsewhere_is_run_there,
 );
-
-/// What this machine is.
-fn native() -> &'static str {
-    match std::env::consts::ARCH {
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
 
 /// A server, and what is needed to start agents for another architecture at it.
 struct Bench {

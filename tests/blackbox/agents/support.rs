@@ -125,6 +125,14 @@ pub(crate) async fn shell(client: &Client, script: &str, more: Value) -> i64 {
     client.post("/tasks", body).await.expect(201).id()
 }
 
+/// What this machine is.
+pub(crate) fn native() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 /// The task as it is now.
 pub(crate) async fn shown(client: &Client, id: i64) -> Answer {
     client.get(&format!("/tasks/{id}")).await.expect(200)

@@ -1,6 +1,6 @@
 //! A machine loses its network for longer than it may, and gets it back.
 
-use super::support::{Site, check_end, container_ends, process_ends};
+use super::support::{Site, check_end, container_ends, process_ends, unasked};
 use crate::agents::support::{available, becomes, check_books, server_becomes, shell, shown, trail};
 use serde_json::json;
 use tests::{Backend, machines};
@@ -32,7 +32,7 @@ async fn what_ran_on_a_machine_that_was_cut_off_is_unknown_until_it_is_back() {
     }
     assert!((available(&admin, 1).await - (free - 0.4)).abs() < 1e-9, "their room is kept");
     check_books(&admin).await;
-    let later = site.container(&site.waiting("later", "exit 0"), json!({})).await;
+    let later = site.container(&site.waiting("later", "exit 0"), unasked()).await;
     for (_, name, _) in &short {
         site.open(name);
     }

@@ -1,6 +1,6 @@
 //! A machine's container engine is stopped, and started again, under its agent.
 
-use super::support::{Site, check_end};
+use super::support::{Site, check_end, unasked};
 use crate::agents::support::{attempt, ended, shell, shown};
 use serde_json::{Value, json};
 use tests::{Backend, Client, eventually, machines};
@@ -31,7 +31,7 @@ async fn an_engine_that_is_stopped_takes_its_containers_with_it_and_no_new_ones_
     site.restart();
     let admin = site.admin();
     has_drivers(&admin, json!(["exec"])).await;
-    let later = site.container(&site.tally.script("later", "exit 7"), json!({})).await;
+    let later = site.container(&site.tally.script("later", "exit 7"), unasked()).await;
     eventually("a reason to wait", async || {
         let task = shown(&admin, later).await;
         assert_eq!(task.at("/status"), "pending", "{}", task.text);

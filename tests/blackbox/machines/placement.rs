@@ -1,8 +1,8 @@
 //! Containers are placed on several machines, and run there.
 
-use super::support::{Site, check_end, container_name, from_image, label};
+use super::support::{Site, check_end, container_name, from_image, from_image_unasked, label};
 use crate::{
-    agents::support::{attempt, ended, shell, shown},
+    agents::support::{attempt, ended, native, shell, shown},
     support::{total, walk},
 };
 use futures_util::future::join_all;
@@ -96,7 +96,7 @@ async fn an_image_that_is_nowhere_is_told_as_missing() {
     let admin = site.admin();
     let agent = site.agent(&machine, "a").await;
     // Nothing listens on the first port.
-    let task = shell(&admin, "true", from_image("127.0.0.1:1/nosuch:1")).await;
+    let task = shell(&admin, "true", from_image_unasked("127.0.0.1:1/nosuch:1")).await;
     let end = ended(&admin, task).await;
     assert_eq!((end.at("/status"), end.at("/reason")), (json!("failed"), json!("image_missing")), "{}", end.text);
     assert!(end.at("/detail").as_str().unwrap().contains("127.0.0.1:1"), "{}", end.text);
@@ -123,7 +123,7 @@ async fn fc_07_a_program_for_another_architecture_in_an_image_that_lies_is_tried
     let admin = site.admin();
     let agents = [site.agent(&both[0], "a").await, site.agent(&both[1], "b").await];
     let mut body = from_image(test_engine::images::LYING);
-    let native = body["required_architecture"].clone();
+    let native = native();
     let more = json!({ "name": "liar", "required_cpu": 0.1, "max_attempts": 3 });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let task = admin.post("/tasks", body).await.expect(201).id();
@@ -133,7 +133,7 @@ async fn fc_07_a_program_for_another_architecture_in_an_image_that_lies_is_tried
     assert_eq!(waiting.at("/barred_architectures"), json!([native]));
     assert_eq!(waiting.at("/pending_reasons/0/servers"), 2, "the other machine is no better: {}", waiting.text);
     let told = waiting.at("/pending_reasons/0/detail");
-    assert_eq!(told, format!("is {}, on which an attempt ended with an exec format error", native.as_str().unwrap()));
+    assert_eq!(told, format!("is {native}, on which an attempt ended with an exec format error"));
     let refused = admin.post_empty(&format!("/tasks/{task}/dispatch")).await.expect(409);
     assert!(refused.code() == "no_capacity" && refused.text.contains("architecture_barred"), "{}", refused.text);
 

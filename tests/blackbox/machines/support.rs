@@ -118,11 +118,19 @@ impl Site {
 
 /// What makes a container of a task.
 pub(super) fn from_image(image: &str) -> Value {
-    let architecture = match std::env::consts::ARCH {
-        "aarch64" => "arm64",
-        other => other,
-    };
-    json!({ "driver": "docker", "image": image, "required_architecture": architecture })
+    json!({ "driver": "docker", "image": image })
+}
+
+/// The same with an image that nobody can be asked about at the moment.
+pub(super) fn from_image_unasked(image: &str) -> Value {
+    let mut body = from_image(image);
+    body.as_object_mut().unwrap().extend(unasked().as_object().unwrap().clone());
+    body
+}
+
+/// What makes a task of an image that nobody can be asked about.
+pub(super) fn unasked() -> Value {
+    json!({ "required_architecture": support::native(), "verify_image": false })
 }
 
 fn certificate(directory: &TempDir) -> PathBuf {

@@ -1,10 +1,12 @@
 //! Images made from scratch: no registry is to be had.
 
-use super::Engine;
+use super::{
+    Engine,
+    manifests::{self, Content},
+};
 use bollard::{body_full, query_parameters::ImportImageOptions};
 use futures_util::TryStreamExt;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
@@ -73,30 +75,48 @@ fn which(program: &str) -> std::path::PathBuf {
 /// An image with Busybox and its applets, as `docker save` would write it.
 fn archive(name: &str, architecture: &str, busybox: &[u8], command: &[&str]) -> Vec<u8> {
     let image = tempfile::tempdir().unwrap();
-    let layer = image.path().join("files");
+    let layer = layer(busybox);
+    let config = config(architecture, &layer, command);
+    let manifest = json!([{ "Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"] }]);
+    fs::write(image.path().join("layer.tar"), layer.body).unwrap();
+    fs::write(image.path().join("config.json"), config.body).unwrap();
+    fs::write(image.path().join("manifest.json"), manifest.to_string()).unwrap();
+    tar(image.path(), &["manifest.json", "config.json", "layer.tar"])
+}
+
+/// What a registry has of an image with this machine's Busybox that says that it is for `architecture`: its
+/// configuration, its only layer, and the manifest of both.
+#[must_use]
+pub fn for_registry(architecture: &str) -> [Content; 3] {
+    let layer = layer(&fs::read(which("busybox")).unwrap());
+    let config = config(architecture, &layer, &["/bin/sh"]);
+    let manifest = manifests::manifest_with(&config, &[&layer]);
+    [config, layer, manifest]
+}
+
+fn layer(busybox: &[u8]) -> Content {
+    let files = tempfile::tempdir().unwrap();
     for folder in ["bin", "tmp", "etc", "data"] {
-        fs::create_dir_all(layer.join(folder)).unwrap();
+        fs::create_dir_all(files.path().join(folder)).unwrap();
     }
-    let program = layer.join("bin/busybox");
+    let program = files.path().join("bin/busybox");
     fs::write(&program, busybox).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     for applet in APPLETS {
-        symlink("busybox", layer.join("bin").join(applet)).unwrap();
+        symlink("busybox", files.path().join("bin").join(applet)).unwrap();
     }
-    let layer = tar(&layer, &["."]);
-    let digest = Sha256::digest(&layer).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    let config = json!({
+    Content { kind: "application/vnd.oci.image.layer.v1.tar", body: tar(files.path(), &["."]) }
+}
+
+fn config(architecture: &str, layer: &Content, command: &[&str]) -> Content {
+    let value = json!({
         "architecture": architecture,
         "os": "linux",
         "config": { "Cmd": command, "Env": ["PATH=/bin"] },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
+        "rootfs": { "type": "layers", "diff_ids": [layer.digest()] },
         "history": [{ "created": "2026-01-01T00:00:00Z" }],
     });
-    let manifest = json!([{ "Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"] }]);
-    fs::write(image.path().join("layer.tar"), layer).unwrap();
-    fs::write(image.path().join("config.json"), config.to_string()).unwrap();
-    fs::write(image.path().join("manifest.json"), manifest.to_string()).unwrap();
-    tar(image.path(), &["manifest.json", "config.json", "layer.tar"])
+    Content::of("application/vnd.oci.image.config.v1+json", &value)
 }
 
 fn tar(folder: &Path, files: &[&str]) -> Vec<u8> {

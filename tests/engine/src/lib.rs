@@ -10,10 +10,12 @@
 )]
 
 pub mod images;
+pub mod manifests;
+pub mod registry;
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    query_parameters::{ListContainersOptions, RemoveContainerOptions},
+    query_parameters::{ListContainersOptions, RemoveContainerOptions, RemoveImageOptions},
 };
 use std::{
     collections::HashMap,
@@ -114,6 +116,11 @@ impl Engine {
     #[must_use]
     pub fn client(&self) -> Docker {
         client(&self.socket())
+    }
+
+    /// Removes an image.
+    pub async fn remove_image(&self, name: &str) {
+        self.client().remove_image(name, None::<RemoveImageOptions>, None).await.unwrap();
     }
 
     /// Asks it to end, and waits until it has.

@@ -2,6 +2,8 @@ use serde::{Deserialize, Serialize};
 
 /// The longest name of an image.
 const LONGEST: usize = 512;
+/// The longest tag (OCI distribution specification).
+const LONGEST_TAG: usize = 128;
 /// The registry of names that name none.
 pub(super) const HUB: &str = "docker.io";
 
@@ -21,7 +23,7 @@ impl ImageName {
         let most = parts.len() - 1;
         let are_words = parts.iter().enumerate().all(|(index, part)| match part.split_once(':') {
             None => is_word(part, ""),
-            Some((word, tag)) if index == most => is_word(word, "") && is_word(tag, "_"),
+            Some((word, tag)) if index == most => is_word(word, "") && is_word(tag, "_") && tag.len() <= LONGEST_TAG,
             Some((host, port)) => index == 0 && is_word(host, "") && !port.is_empty() && is_number(port),
         });
         let is_name = text.len() <= LONGEST && are_words && digest.is_none_or(is_digest);
@@ -217,6 +219,11 @@ mod tests {
             "a/b:1/c",
             "a:x/b",
             "a/.b",
+            "a:..",
+            "ghcr.io/..:x/a",
+            "me@evil.example/x",
+            "ghcr.io/a@b@c",
+            &format!("a:{}", "t".repeat(129)),
             &long,
         ] {
             assert!(ImageName::parse(name).is_err(), "{name}");

@@ -4,7 +4,6 @@ use crate::{
         Architecture, Inventory,
         protocol::{End, Ending},
     },
-    ids::ServerId,
     scheduling::{
         ArchitectureNeed, TaskDriver, TaskSpec, explain,
         fixtures::{cores, server, spec, task},
@@ -135,5 +134,7 @@ fn what_waits_keeps_its_bars_when_all_is_read_anew() {
     engine.reset(servers.values(), std::iter::empty(), tasks.values());
     assert_eq!(world.settle(), []);
     assert!(world.engine.plan_of(&world.tasks[&id]).placement.is_none());
-    assert_eq!(world.tasks[&id].server_id, Some(ServerId(1)));
+    // Also for who asks about one that does not wait any more.
+    world.engine.task_gone(id);
+    assert!(world.engine.plan_of(&world.tasks[&id]).placement.is_none());
 }

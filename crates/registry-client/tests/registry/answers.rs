@@ -1,13 +1,15 @@
 //! What is made of what a registry answers.
 
 use crate::{
-    PASSWORD, client, doubting,
-    images::{self, Content, MANIFEST},
-    login, look_up, missing, no_image, options, platforms, silent,
-    stand_in::{Reply, Request, StandIn, closed_port, image, the_image},
+    PASSWORD, client, doubting, login, look_up, missing, no_image, options, platforms, silent,
+    stand_in::{Reply, Request, StandIn, image, the_image},
 };
 use registry_client::RegistryOptions;
 use serde_json::json;
+use test_engine::manifests::{self, Content, MANIFEST};
+
+/// A registry at a port that is set aside, and that nobody listens at.
+const NOBODY: &str = "127.0.0.1:1/a";
 
 fn is_head(request: &Request) -> bool {
     request.method == "HEAD"
@@ -27,7 +29,7 @@ async fn a_name_costs_its_registry_as_little_as_may_be() {
     let blob = format!("GET /v2/a/b/blobs/{}", config.digest());
     assert_eq!(registry.asked(), [head.clone(), get, blob, head.clone(), head]);
     let accepted = &registry.requests()[0].headers["accept"];
-    for kind in [images::INDEX, images::MANIFEST, images::DOCKER_LIST, images::DOCKER_MANIFEST] {
+    for kind in [manifests::INDEX, manifests::MANIFEST, manifests::DOCKER_LIST, manifests::DOCKER_MANIFEST] {
         assert!(accepted.contains(kind), "{accepted}");
     }
 
@@ -63,15 +65,19 @@ async fn a_registry_may_tell_no_digest_beforehand() {
 
 #[tokio::test]
 async fn what_has_another_digest_is_not_believed() {
-    let other = images::config("").digest();
+    let other = manifests::config("").digest();
     let lying = |request: &Request| match image(request) {
         Reply::Answer(status, _, body) if request.path.contains("/manifests/") => {
-            Reply::Answer(status, vec![("Docker-Content-Digest", images::config("").digest())], body)
+            Reply::Answer(status, vec![("Docker-Content-Digest", manifests::config("").digest())], body)
         }
         reply => reply,
     };
     let lying_config = |request: &Request| {
-        if request.path.contains("/blobs/") { Reply::content(&images::config("linux/arm64")) } else { image(request) }
+        if request.path.contains("/blobs/") {
+            Reply::content(&manifests::config("linux/arm64"))
+        } else {
+            image(request)
+        }
     };
     let lying_late = move |request: &Request| if is_head(request) { Reply::status(405) } else { lying(request) };
     let (manifest, config) = the_image();
@@ -133,7 +139,7 @@ async fn faults_of_a_registry_are_believed_for_a_moment() {
 async fn one_silent_registry_does_not_silence_others() {
     let registry = StandIn::with_image();
     let client = client(options());
-    let sentence = silent(look_up(&client, &format!("127.0.0.1:{}/a", closed_port())).await);
+    let sentence = silent(look_up(&client, NOBODY).await);
     assert!(sentence.contains("does not answer: ") && sentence.contains("refused"), "{sentence}");
     look_up(&client, &registry.name("a")).await.unwrap();
 }
@@ -152,10 +158,13 @@ async fn what_is_no_manifest_is_no_image() {
     check(serve(MANIFEST, "{}"), "neither").await;
     check(serve(MANIFEST, r#"{"schemaVersion":1}"#), "schema 1").await;
     check(serve(MANIFEST, r#"{"config":{"digest":"../../x"}}"#), "digest of a kind").await;
+    let long = format!(r#"{{"manifests":"{}"}}"#, "ä".repeat(1 << 20));
+    let sentence = no_image(look_up(&client(options()), &serve(MANIFEST, &long).name("a")).await);
+    assert!(sentence.contains("cannot be read") && sentence.len() < 2000, "{}", sentence.len());
     // The digest of a signed manifest is not that of its bytes.
     let signed = StandIn::start(|_: &Request| {
         let kind = "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned();
-        let digest = images::config("").digest();
+        let digest = manifests::config("").digest();
         let headers = vec![("Content-Type", kind), ("Docker-Content-Digest", digest)];
         Reply::Answer(200, headers, json!({ "schemaVersion": 1, "signatures": [] }).to_string().into_bytes())
     });

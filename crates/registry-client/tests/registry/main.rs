@@ -4,10 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has done its work, in its helpers too")]
 
 mod answers;
-mod images;
 mod limits;
 mod real;
-mod real_registry;
 mod stand_in;
 mod tls;
 mod tokens;

@@ -1,13 +1,16 @@
 //! A registry over a real socket which does what a test says, and remembers what it was asked.
 
-use crate::images::{self, Content};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    sync::{Arc, Condvar, Mutex},
+    net::TcpListener,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
+use test_engine::manifests::{self, Content};
 
 /// What was asked.
 #[derive(Debug, Clone)]
@@ -29,8 +32,8 @@ impl Request {
 pub(crate) enum Reply {
     /// A status, headers and a body.
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// A body that never ends.
-    Endless,
+    /// A body that never ends; how much of it was sent is counted there, in bytes.
+    Endless(Arc<AtomicUsize>),
     /// Nothing, until the other side gives up.
     Nothing,
 }
@@ -150,8 +153,8 @@ impl StandIn {
 
 /// The manifest and configuration that [`image`] answers with.
 pub(crate) fn the_image() -> (Content, Content) {
-    let config = images::config("linux/amd64");
-    (images::manifest(&config), config)
+    let config = manifests::config("linux/amd64");
+    (manifests::manifest(&config), config)
 }
 
 /// Answers as a registry with a single image under each name does.
@@ -210,11 +213,12 @@ fn write(stream: &mut (impl Read + Write), request: &Request, reply: Reply) -> O
             }
             stream.flush().ok()
         }
-        Reply::Endless => {
+        Reply::Endless(sent) => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").ok()?;
             let chunk = [b" ".repeat(0x1_0000), b"\r\n".to_vec()].concat();
             loop {
                 stream.write_all(b"10000\r\n").and_then(|()| stream.write_all(&chunk)).ok()?;
+                sent.fetch_add(chunk.len(), Ordering::SeqCst);
             }
         }
         Reply::Nothing => {
@@ -222,13 +226,4 @@ fn write(stream: &mut (impl Read + Write), request: &Request, reply: Reply) -> O
             None
         }
     }
-}
-
-/// A port of this machine that refuses connections.
-pub(crate) fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
-    port
 }

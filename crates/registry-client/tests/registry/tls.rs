@@ -4,6 +4,7 @@ use crate::{
     client, login, look_up, options, platforms, silent,
     stand_in::{Reply, Request, StandIn, image},
 };
+use domain::containers::Logins;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use registry_client::RegistryOptions;
 use rustls::{
@@ -80,9 +81,11 @@ async fn encryption_is_not_left_again() {
 
     let challenge = format!(r#"Bearer realm="{}""#, plain.url("/token"));
     let challenging = StandIn::start_tls(certified(&authority, HOST), move |_: &Request| Reply::challenge(&challenge));
-    let logins = login(&format!("{HOST}:{}", challenging.port()));
-    let client = client(RegistryOptions { logins, ..trusting(authority.pem()) });
-    let sentence = silent(look_up(&client, &name(&challenging)).await);
-    assert!(sentence.contains("without encryption"), "{sentence}");
+    let known = login(&format!("{HOST}:{}", challenging.port()));
+    for logins in [Logins::new(), known] {
+        let client = client(RegistryOptions { logins, ..trusting(authority.pem()) });
+        let sentence = silent(look_up(&client, &name(&challenging)).await);
+        assert!(sentence.contains("tokens are handed out without encryption"), "{sentence}");
+    }
     assert_eq!(plain.asked(), Vec::<String>::new());
 }

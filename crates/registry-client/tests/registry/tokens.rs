@@ -145,7 +145,7 @@ async fn where_tokens_are_handed_out_may_fail() {
         let sentence = silent(look_up(&client(options()), &registry.name("a")).await);
         assert!(sentence.contains("none was given") && !sentence.contains(TOKEN), "{sentence}");
     }
-    let sentence = silent(check(|| Reply::Endless).await);
+    let sentence = silent(check(|| Reply::Endless(Arc::default())).await);
     assert!(sentence.contains("longer than 65536 bytes"), "{sentence}");
 }
 
