@@ -42,7 +42,8 @@ async fn a_task_without_an_agent_lives_and_leaves_its_trail(backend: Backend) {
     assert_eq!((made.header("location"), made.header("etag")), (Some("/tasks/1"), Some("\"1\"")));
     let expected = json!({
         "id": 1, "name": "t", "required_architecture": "universal", "required_cpu": 1.5, "required_memory": 2.5,
-        "required_storage": 10.0, "required_gpu": 0, "kind": "job", "driver": "none", "image": null, "command": [],
+        "required_storage": 10.0, "required_gpu": 0, "kind": "job", "driver": "none", "image": null, "image_digest": null,
+        "image_platforms": null, "verify_image": true, "command": [],
         "env": {}, "ports": [], "mounts": [], "pool_id": null, "labels": {}, "allow_emulation": false, "priority": 3,
         "deadline": null, "restart": "no", "max_attempts": 1, "timeout_seconds": null, "grace_seconds": null,
         "log_limit": null, "metadata": { "a": [1, null] }, "status": "pending", "attempt": 0, "server_id": null,
@@ -248,7 +249,10 @@ async fn a_task_with_an_agent_is_not_driven_by_hand(backend: Backend) {
     let admin = server.admin();
     online(&admin, "edge", 100.0).await;
     for more in [
-        json!({ "image": "nginx:1.27", "required_architecture": "amd64", "ports": [{ "container_port": 80 }] }),
+        json!({
+            "image": "nginx:1.27", "required_architecture": "amd64", "verify_image": false,
+            "ports": [{ "container_port": 80 }],
+        }),
         json!({ "command": ["/bin/true"] }),
     ] {
         let id = task("t").with(more).post(&admin).await;
@@ -268,7 +272,7 @@ async fn tasks_are_found_and_paged(backend: Backend) {
     task("a_1").scheduled(&admin).await;
     task("ab1").cpu(50.0).pool(pool).post(&admin).await;
     task("Задача").pool(pool).scheduled(&admin).await;
-    let image = json!({ "image": "ghcr.io/Acme/web:1", "required_architecture": "arm64" });
+    let image = json!({ "image": "ghcr.io/Acme/web:1", "required_architecture": "arm64", "verify_image": false });
     task("d").with(image).post(&admin).await;
     let gone = task("e").scheduled(&admin).await;
     act(&admin, gone, "cancel").await.expect(200);

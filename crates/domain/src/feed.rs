@@ -52,7 +52,7 @@ pub struct State {
     pub operations: Vec<Arc<Operation>>,
 }
 
-/// Somebody who keeps up with the state in memory. Both methods are called on the thread that commits: they MUST be
+/// Somebody who keeps up with the state in memory. All methods are called on the thread that commits: they MUST be
 /// quick and MUST NOT wait for it.
 pub trait Follower: Send + Sync {
     /// Forgets what was known: this is how everything is now.
@@ -60,4 +60,7 @@ pub trait Follower: Send + Sync {
 
     /// Takes in what one transaction changed.
     fn follow(&self, facts: &[Fact]);
+
+    /// Nothing is told for a while: what is known may not be so any more, until everything is told anew.
+    fn lose(&self) {}
 }

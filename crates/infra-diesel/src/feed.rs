@@ -100,6 +100,7 @@ impl Feed {
     /// Says that nobody knows any more what is so. Only the writer's thread may, or it would overwrite it.
     pub(crate) fn lose(&self) {
         *self.at.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.each(|follower| follower.lose());
     }
 
     /// Tells what a transaction changed that began at the head where followers are, and ended at `head`.

@@ -112,7 +112,7 @@ impl Desk {
             (pointed_to, _) => self.manifest(place, pointed_to).await?,
         };
         self.memory.note(place, &digest, &platforms);
-        Ok(ImageTruth { digest: Some(digest.as_str().to_owned()), platforms })
+        Ok(ImageTruth::pulled(digest.as_str(), platforms))
     }
 
     /// What the name points to; `None` if the registry tells only together with the manifest.

@@ -41,7 +41,7 @@ impl Memory {
         if let Some(digest) = state.digests.get(&place.to_string(), now)
             && let Some(platforms) = state.platforms.get(digest.as_str(), now)
         {
-            return Some(Ok(ImageTruth { digest: Some(digest.as_str().to_owned()), platforms }));
+            return Some(Ok(ImageTruth::pulled(digest.as_str(), platforms)));
         }
         state.silences.get(place.registry(), now).map(|cause| Err(Fault::Away(cause)))
     }

@@ -37,6 +37,8 @@ const MOST_REFUSALS: usize = 8;
 const TRIES: u32 = 3;
 /// How long the other side may take to accept what is sent, or to close.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the container engine may take over a short question.
+const MOMENT: Duration = Duration::from_secs(2);
 /// How many ids are remembered, so that none is opened twice.
 const REMEMBERED: usize = 256;
 /// The longest reason of a closing that a WebSocket carries, in bytes.
@@ -200,7 +202,10 @@ impl Shared {
     }
 
     async fn image(&self, socket: &mut Socket, query: &ImageQuery) -> Result<Closing, Gone> {
-        match self.sources.drivers.image(&query.name).await {
+        let Ok(answer) = timeout(MOMENT, self.sources.drivers.image(&query.name)).await else {
+            return Ok(Closing::new(1011, "the container engine does not answer"));
+        };
+        match answer {
             Ok(Some(image)) => in_time(socket.send(message(&image))).await?,
             Ok(None) => {}
             Err(failure) => return Ok(Closing::new(1011, failure)),

@@ -268,6 +268,6 @@ fn mailbox(bells: &Arc<Bells>, database: &Database) -> Arc<Mailbox> {
 }
 
 fn images(site: &Site, agents: &Arc<AgentService>, orders: &Orders) -> Result<ImageService, StartError> {
-    let engines = AskedEngines { agents: agents.clone(), orders: orders.clone() };
+    let engines = AskedEngines::new(agents.clone(), orders.clone());
     Ok(ImageService::new(Arc::new(OciRegistries::new(site.registries.clone())?), Arc::new(engines)))
 }

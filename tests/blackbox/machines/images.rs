@@ -1,8 +1,8 @@
 //! Images that are looked up in a registry before a task is taken in, and pulled from it.
 
-use super::support::{Site, container_name};
-use crate::agents::support::{attempt, ended, shell, shown};
-use serde_json::json;
+use super::support::{Site, container_name, from_image};
+use crate::agents::support::{attempt, ended, server_named, shell, shown};
+use serde_json::{Value, json};
 use test_engine::{images, manifests, registry::Registry};
 use tests::{Backend, machines};
 
@@ -54,4 +54,24 @@ async fn every_attempt_runs_the_image_that_its_tag_meant_at_first() {
     assert_eq!((&last["number"], &last["exit_code"]), (&json!(3), &json!(1)), "{last}");
     assert_eq!(engine.inspect_image(&pinned).await.unwrap().architecture.as_deref(), Some(native));
     site.check_at_rest(&[(&machine, &agent)]).await;
+}
+
+#[tokio::test]
+async fn an_image_that_only_one_engine_has_is_run_there() {
+    let Some(machines) = machines() else { return };
+    let both = [machines.shared(0).await, machines.shared(1).await];
+    let site = Site::start(machines, Backend::Sqlite, &[]);
+    let admin = site.admin();
+    let agents = [site.agent(&both[0], "a").await, site.agent(&both[1], "b").await];
+    both[1].engine().tag_image(images::BUSYBOX, "starlink-test.invalid/own").await;
+    let there = server_named(&admin, "b").await.unwrap()["id"].clone();
+    for _ in 0..3 {
+        let task = shell(&admin, "exit 4", from_image("starlink-test.invalid/own")).await;
+        assert_eq!(shown(&admin, task).await.at("/image_digest"), Value::Null);
+        ended(&admin, task).await;
+        let last = attempt(&admin, task).await;
+        assert_eq!((&last["server_id"], &last["exit_code"]), (&there, &json!(4)), "{last}");
+    }
+    both[1].engine().remove_image("starlink-test.invalid/own").await;
+    site.check_at_rest(&[(&both[0], &agents[0]), (&both[1], &agents[1])]).await;
 }

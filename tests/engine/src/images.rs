@@ -1,4 +1,4 @@
-//! Images made from scratch: no registry is to be had.
+//! Images made from scratch: no registry is to be had, and none is meant by their names (RFC 6761).
 
 use super::{
     Engine,
@@ -15,11 +15,11 @@ use std::{
 };
 
 /// Busybox for this machine; runs a shell unless told otherwise.
-pub const BUSYBOX: &str = "starlink-test/busybox:1";
+pub const BUSYBOX: &str = "starlink-test.invalid/busybox:1";
 /// Says that it is for another architecture.
-pub const FOREIGN: &str = "starlink-test/foreign:1";
+pub const FOREIGN: &str = "starlink-test.invalid/foreign:1";
 /// Says that it is for this machine, and its only program is for another one.
-pub const LYING: &str = "starlink-test/lying:1";
+pub const LYING: &str = "starlink-test.invalid/lying:1";
 /// All of them.
 pub const ALL: [&str; 3] = [BUSYBOX, FOREIGN, LYING];
 

@@ -15,7 +15,7 @@ pub mod registry;
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    query_parameters::{ListContainersOptions, RemoveContainerOptions, RemoveImageOptions},
+    query_parameters::{ListContainersOptions, RemoveContainerOptions, RemoveImageOptions, TagImageOptions},
 };
 use std::{
     collections::HashMap,
@@ -116,6 +116,12 @@ impl Engine {
     #[must_use]
     pub fn client(&self) -> Docker {
         client(&self.socket())
+    }
+
+    /// Gives an image another name, `repository:latest`.
+    pub async fn tag_image(&self, name: &str, repository: &str) {
+        let options = TagImageOptions { repo: Some(repository.to_owned()), tag: Some("latest".to_owned()) };
+        self.client().tag_image(name, Some(options)).await.unwrap();
     }
 
     /// Removes an image.

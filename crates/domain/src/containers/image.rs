@@ -10,9 +10,18 @@ pub struct ImageTruth {
     pub digest: Option<String>,
     /// What it was built for, in order; nothing if it does not say.
     pub platforms: Vec<Platform>,
+    /// The servers that have it, in order, if there is no registry to pull it from; it runs nowhere else.
+    #[serde(default)]
+    pub servers: Vec<ServerId>,
 }
 
 impl ImageTruth {
+    /// An image that a registry has by this digest.
+    #[must_use]
+    pub fn pulled(digest: impl Into<String>, platforms: Vec<Platform>) -> Self {
+        Self { digest: Some(digest.into()), platforms, servers: Vec::new() }
+    }
+
     /// The servers that run it natively; none, if it does not say what it was built for.
     #[must_use]
     pub fn architectures(&self) -> ArchitectureSet {

@@ -48,33 +48,47 @@ pub fn read_logins(text: &str) -> Result<Logins, String> {
     // What the parser says could quote a password.
     let file: File = serde_json::from_str(text)
         .map_err(|error| format!("line {} is not what `docker login` writes", error.line()))?;
-    file.auths.into_iter().map(|(place, entry)| Ok((registry_of(&place), entry.login(&place)?))).collect()
+    let count = file.auths.len();
+    let mut logins = Logins::new();
+    for (place, entry) in file.auths {
+        // What `docker login` keeps beside a login, or in the store of the desktop, is none.
+        if let (Some(registry), Some(login)) = (registry_of(&place), entry.login(&place)?) {
+            logins.insert(registry, login);
+        }
+    }
+    if logins.is_empty() && count > 0 {
+        return Err("there are no passwords in it: those in the store of a desktop cannot be read from here; write \
+                    username and password"
+            .to_owned());
+    }
+    Ok(logins)
 }
 
 impl Entry {
-    fn login(self, place: &str) -> Result<Login, String> {
+    /// `None`, if there is no password.
+    fn login(self, place: &str) -> Result<Option<Login>, String> {
         if !self.username.is_empty() && !self.password.is_empty() {
-            return Ok(Login { username: self.username, password: self.password });
+            return Ok(Some(Login { username: self.username, password: self.password }));
         }
         if self.auth.is_empty() {
-            return Err(format!(
-                "there is no password for {place}: those in the store of the desktop cannot be read from here; log in \
-                 without one, or write username and password"
-            ));
+            return Ok(None);
         }
         let decoded = BASE64_STANDARD.decode(self.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let words = decoded.as_deref().and_then(|text| text.trim_end_matches('\0').split_once(':'));
         let (username, password) = words.ok_or_else(|| format!("auth of {place} is not USER:PASSWORD in Base64"))?;
-        Ok(Login { username: username.to_owned(), password: password.to_owned() })
+        Ok((!password.is_empty()).then(|| Login { username: username.to_owned(), password: password.to_owned() }))
     }
 }
 
-/// The registry that is meant by an address as `docker login` writes it, such as `https://index.docker.io/v1/`.
-fn registry_of(place: &str) -> String {
-    let host = place.split_once("://").map_or(place, |(_, rest)| rest);
-    match host.split('/').next().unwrap_or(host) {
-        "index.docker.io" | "registry-1.docker.io" => HUB.to_owned(),
-        host => host.to_owned(),
+/// The registry that is meant by an address as `docker login` writes it, such as `https://index.docker.io/v1/`. `None`
+/// for what it keeps beside that: `…/v1/refresh-token` is no place to log in at.
+fn registry_of(place: &str) -> Option<String> {
+    let place = place.split_once("://").map_or(place, |(_, rest)| rest).to_ascii_lowercase();
+    let (host, path) = place.split_once('/').unwrap_or((&place, ""));
+    match (host, path.trim_end_matches('/')) {
+        ("docker.io" | "index.docker.io" | "registry-1.docker.io", "" | "v1") => Some(HUB.to_owned()),
+        ("docker.io" | "index.docker.io" | "registry-1.docker.io", _) => None,
+        _ => Some(host.to_owned()),
     }
 }
 
@@ -91,7 +105,9 @@ mod tests {
         let text = r#"{
             "auths": {
                 "https://index.docker.io/v1/": { "auth": "YW5uOnJlZy1zM2NyZXQtNzc=" },
-                "registry.example.com:5000": { "username": "robot", "password": "a:b" }
+                "https://index.docker.io/v1/refresh-token": { "auth": "YW5uOnJlZnJlc2g=" },
+                "ghcr.io": {}, "azurecr.example": { "auth": "MDA6", "identitytoken": "x" },
+                "Registry.example.com:5000": { "username": "robot", "password": "a:b" }
             },
             "HttpHeaders": { "User-Agent": "x" }
         }"#;
@@ -111,7 +127,7 @@ mod tests {
         };
         check("reg-s3cret-77", "line 1");
         check("{\n\"auths\": { \"x\": \"reg-s3cret-77\" } }", "line 2");
-        check(r#"{"auths": {"ghcr.io": {}}, "credsStore": "desktop"}"#, "no password for ghcr.io");
+        check(r#"{"auths": {"ghcr.io": {}}, "credsStore": "desktop"}"#, "no passwords in it");
         check(r#"{"auths": {"ghcr.io": {"auth": "s3cret"}}}"#, "auth of ghcr.io");
         check(r#"{"auths": {"ghcr.io": {"auth": "cmVnLXMzY3JldC03Nw=="}}}"#, "auth of ghcr.io");
     }

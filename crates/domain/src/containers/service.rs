@@ -5,6 +5,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    ids::ServerId,
     scheduling::{ArchitectureNeed, TaskSpec},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -42,7 +43,12 @@ impl ImageService {
     async fn of_engines(&self, name: &ImageName) -> Option<ImageTruth> {
         let found = self.engines.look_up(name).await;
         let platforms: BTreeSet<Platform> = found.iter().filter_map(|(_, image)| image.platform.clone()).collect();
-        (!found.is_empty()).then(|| ImageTruth { digest: None, platforms: platforms.into_iter().collect() })
+        let servers: BTreeSet<ServerId> = found.iter().map(|(server, _)| *server).collect();
+        (!found.is_empty()).then(|| ImageTruth {
+            digest: None,
+            platforms: platforms.into_iter().collect(),
+            servers: servers.into_iter().collect(),
+        })
     }
 }
 

@@ -29,7 +29,7 @@ fn platforms(texts: &[&str]) -> Vec<Platform> {
 
 #[expect(clippy::unnecessary_wraps, reason = "as the port answers")]
 fn registry(texts: &[&str]) -> Result<ImageTruth, RegistryFailure> {
-    Ok(ImageTruth { digest: Some("sha256:1".to_owned()), platforms: platforms(texts) })
+    Ok(ImageTruth { digest: Some("sha256:1".to_owned()), platforms: platforms(texts), servers: Vec::new() })
 }
 
 fn task() -> TaskSpec {
@@ -85,7 +85,8 @@ async fn what_only_engines_have_is_what_they_have_together() {
     for failure in [silent(), Err(RegistryFailure::Missing("docker.io has no image".to_owned()))] {
         let engines = [Some("linux/arm64"), Some("linux/amd64"), Some("linux/arm64"), None];
         let truth = identify(task(), failure, &engines).await.unwrap();
-        let expected = ImageTruth { digest: None, platforms: platforms(&["linux/amd64", "linux/arm64"]) };
+        let servers = [1, 2, 3, 4].map(ServerId).to_vec();
+        let expected = ImageTruth { digest: None, platforms: platforms(&["linux/amd64", "linux/arm64"]), servers };
         assert_eq!(truth, Some(expected));
     }
 }

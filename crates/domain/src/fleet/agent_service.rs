@@ -143,19 +143,19 @@ impl AgentService {
         let (now, at) = (self.ports.clock.uptime(), self.ports.clock.now());
         match self.ports.presence.hear(server, session, now, at) {
             Seated::Yes => Ok(server),
-            Seated::No => Err(Error::conflict(
-                "session_gone",
-                "the session is not known any more; open one with POST /agent/session",
-            )),
+            Seated::No => Err(session_gone()),
         }
     }
 
-    /// What an agent has to be told at this moment; nothing most of the time.
+    /// What a server's agent, which was heard of in this session, has to be told at this moment; nothing most of the
+    /// time. It is no sign of life: whoever asked may have gone since.
     ///
     /// # Errors
     /// `session_gone`, and whatever the database says.
-    pub async fn agent_poll(&self, actor: &Actor, session: &str) -> Result<Deliveries> {
-        let server = self.heard(actor, identity::Operation::AgentPoll, session)?;
+    pub async fn due(&self, server: ServerId, session: &str) -> Result<Deliveries> {
+        if !self.ports.presence.is_seated(server, session, self.ports.clock.uptime()) {
+            return Err(session_gone());
+        }
         let due = self.ports.mailbox.take(server, session, self.ports.clock.uptime());
         let mut operations = Vec::with_capacity(due.begin.len());
         for operation in due.begin {
@@ -172,7 +172,7 @@ impl AgentService {
             Ok(_) | Err(Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let order = Order::RunTask(Box::new(RunTask { task_id, attempt, spec: (*task.spec).clone() }));
+        let order = Order::RunTask(Box::new(RunTask { task_id, attempt, spec: task.spec.pinned() }));
         Ok(Some(Delivery { id: operation.id, expires_in_seconds: EXPIRES_SECONDS, order }))
     }
 
@@ -404,6 +404,10 @@ fn speak(theirs: &[u32]) -> Result<u32> {
         );
         Error::conflict("protocol_unsupported", reason)
     })
+}
+
+fn session_gone() -> Error {
+    Error::conflict("session_gone", "the session is not known any more; open one with POST /agent/session")
 }
 
 #[cfg(test)]

@@ -95,13 +95,18 @@ fn session(session: &str, place: &str) -> SessionRequest {
     SessionRequest { session: session.to_owned(), place: place.to_owned(), protocols: vec![1], inventory: report() }
 }
 
+async fn poll(service: &AgentService, actor: &Actor, session: &str) -> Result<Deliveries> {
+    let server = service.heard(actor, identity::Operation::AgentPoll, session)?;
+    service.due(server, session).await
+}
+
 #[tokio::test]
 async fn only_an_agent_speaks_for_a_server() {
     let service = Parts::joined().service();
     for actor in [alice(Role::Admin), Actor::system("x")] {
         let refused = service.agent_session(&actor, session("one", "here")).await;
         assert!(matches!(refused, Err(Error::Forbidden { .. })), "{refused:?}");
-        assert!(matches!(service.agent_poll(&actor, "one").await, Err(Error::Forbidden { .. })));
+        assert!(matches!(poll(&service, &actor, "one").await, Err(Error::Forbidden { .. })));
     }
 }
 
@@ -112,8 +117,24 @@ async fn a_session_that_says_nothing_new_writes_nothing() {
     let service = parts.service();
     let opened = service.agent_session(&agent(), session("one", "here")).await.unwrap();
     assert_eq!((opened.server_id, opened.protocol, &*opened.installation), (HERE, 1, "abc"));
-    assert!(matches!(service.agent_poll(&agent(), "two").await, Err(Error::Conflict { code: "session_gone", .. })));
-    assert!(service.agent_poll(&agent(), "one").await.unwrap().operations.is_empty());
+    assert!(matches!(poll(&service, &agent(), "two").await, Err(Error::Conflict { code: "session_gone", .. })));
+    assert!(poll(&service, &agent(), "one").await.unwrap().operations.is_empty());
+}
+
+#[tokio::test]
+async fn to_look_what_there_is_to_tell_is_no_sign_of_life() {
+    let mut parts = Parts::joined();
+    parts.servers.expect_get().returning(|_| Ok(server()));
+    let clock = parts.clock.clone();
+    let service = parts.service();
+    service.agent_session(&agent(), session("one", "here")).await.unwrap();
+    clock.advance(TimeDelta::seconds(29));
+    service.due(HERE, "one").await.unwrap();
+    assert!(matches!(service.due(HERE, "two").await, Err(Error::Conflict { code: "session_gone", .. })));
+    assert_eq!(service.there(), [HERE]);
+    clock.advance(TimeDelta::seconds(1));
+    assert_eq!(service.there(), []);
+    assert!(matches!(service.due(HERE, "one").await, Err(Error::Conflict { code: "session_gone", .. })));
 }
 
 #[tokio::test]
@@ -124,7 +145,7 @@ async fn a_copy_is_told_that_it_is_one() {
     service.agent_session(&agent(), session("one", "here")).await.unwrap();
     let refused = service.agent_session(&agent(), session("two", "there")).await;
     assert!(matches!(refused, Err(Error::Conflict { code: "agent_already_running", .. })));
-    assert!(service.agent_poll(&agent(), "one").await.is_ok(), "the first goes on");
+    assert!(poll(&service, &agent(), "one").await.is_ok(), "the first goes on");
 }
 
 #[tokio::test]

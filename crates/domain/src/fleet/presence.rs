@@ -75,6 +75,12 @@ impl Presence {
         }
     }
 
+    /// Whether a server's seat is this session's, without counting as a word of it.
+    #[must_use]
+    pub fn is_seated(&self, server: ServerId, session: &str, now: Duration) -> bool {
+        self.seats().get(&server).is_some_and(|seat| seat.session == session && now < seat.heard + self.grace)
+    }
+
     /// Whether a server's agent was heard of within the grace period.
     #[must_use]
     pub fn is_there(&self, server: ServerId, now: Duration) -> bool {

@@ -227,7 +227,7 @@ impl Engine {
             return Some(claim.decision);
         }
         let class = self.queue.class(self.queue.class_of(task.id)?)?;
-        let need = Need::new(&self.fleet, class.gist, &class.spec.labels);
+        let need = Need::new(&self.fleet, class.gist, &class.spec);
         let rank = best_of_all(&self.fleet, &need, &mut |_| {})?;
         self.decide(task.id, rank.server)
     }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::{fleet::Architecture, scheduling::Success};
 use crate::{
+    containers::ImageTruth,
     pools::{PoolState, Quotas},
     scheduling::{
         ArchitectureNeed,
@@ -9,6 +9,7 @@ use crate::{
     },
     testing::START,
 };
+use crate::{fleet::Architecture, scheduling::Success};
 
 fn minutes(minutes: i64) -> TimeDelta {
     TimeDelta::minutes(minutes)
@@ -55,6 +56,19 @@ fn a_task_that_does_not_fit_blocks_nobody() {
     world.post(urgent(1, cores(1)));
     assert_eq!(world.settle(), [(2, 1), (4, 1)]);
     assert_eq!(world.status(large), TaskStatus::Pending);
+}
+
+#[test]
+fn tasks_whose_images_are_elsewhere_do_not_wait_for_one_another() {
+    let mut world = World::of(&[1, 1]);
+    let on = |server: i64| {
+        let truth = ImageTruth { digest: None, platforms: Vec::new(), servers: vec![ServerId(server)] };
+        TaskSpec { image_truth: Some(truth), ..spec(cores(1)) }
+    };
+    for server in [1, 1, 2, 2] {
+        world.post(on(server));
+    }
+    assert_eq!(world.settle(), [(1, 1), (3, 2)]);
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl Engine {
     /// What is missing where a task holds something; `None` if more than room and quota is.
     fn missing_at(&mut self, hold: Hold) -> Option<u32> {
         let class = self.queue.class(self.queue.class_of(hold.task)?)?;
-        let need = Need::new(&self.fleet, class.gist, &class.spec.labels);
+        let need = Need::new(&self.fleet, class.gist, &class.spec);
         match hold.target {
             Target::Server(id) => {
                 self.judgements += 1;
@@ -210,7 +210,7 @@ impl Engine {
     fn search(&mut self, task: TaskId) -> Found {
         let class = self.queue.class_of(task).and_then(|class| self.queue.class(class));
         let Some((class, waiting)) = class.zip(self.queue.get(task)) else { return Found::Nothing };
-        let mut need = Need::new(&self.fleet, class.gist, &class.spec.labels);
+        let mut need = Need::new(&self.fleet, class.gist, &class.spec);
         // It would be the last of the holders: what others hold is not to be had.
         need.gist.seniority = seniority(self.holds.len());
         self.judgements += u64::try_from(self.fleet.server_count()).unwrap_or(u64::MAX);

@@ -15,13 +15,13 @@ use crate::{ids::ServerId, text::Name};
 /// number of servers.
 #[must_use]
 pub fn place(fleet: &FleetSnapshot, task: &TaskSpec) -> Option<(ServerId, Rank)> {
-    let need = Need::new(fleet, Gist::of(task), &task.labels);
+    let need = Need::new(fleet, Gist::of(task), task);
     best_of_all(fleet, &need, &mut |_| {}).map(|rank| (rank.server, rank))
 }
 
 /// Whether this one server takes a task.
 pub(super) fn fits(fleet: &FleetSnapshot, server: ServerId, task: &Task) -> bool {
-    let need = Need::new(fleet, Gist::of_task(task), &task.spec.labels);
+    let need = Need::new(fleet, Gist::of_task(task), &task.spec);
     fleet.row(server).is_some_and(|server| need.judge(fleet, server, &mut First).is_continue())
 }
 
@@ -139,7 +139,7 @@ fn best<'a>(
 
 /// [`plan`], for a task that may hold something.
 pub(super) fn plan_as(fleet: &FleetSnapshot, gist: Gist, task: &TaskSpec) -> Plan {
-    let need = Need::new(fleet, gist, &task.labels);
+    let need = Need::new(fleet, gist, task);
     let mut candidates: Vec<Candidate> = fleet.rows().map(|server| candidate(fleet, &need, server)).collect();
     // What fits has no refusals, so it comes before what does not.
     candidates.sort_by_cached_key(|candidate| (miss(&candidate.reasons), candidate.rank, candidate.server_id));

@@ -86,7 +86,7 @@ proptest! {
             let taken = left.iter().any(|task| takes(server, &pools, task));
             prop_assert_eq!(candidate.fits(), taken, "{:?}", plan.reasons(candidate));
         }
-        let need = Need::new(&fleet, Gist::of(&task).barring(barred), &task.labels);
+        let need = Need::new(&fleet, Gist::of(&task).barring(barred), &task);
         let best = best_of_all(&fleet, &need, &mut |_| {}).map(|rank| (rank.server, rank));
         prop_assert_eq!(best, plan.placement);
     }

@@ -33,6 +33,16 @@ fn check(fleet: &FleetSnapshot, task: &TaskSpec, expected: &[(&str, &str)]) {
     assert_eq!(plan.placement.is_some(), expected.is_empty());
 }
 
+/// What one server of several says to a task.
+#[track_caller]
+fn check_of(fleet: &FleetSnapshot, task: &TaskSpec, server: ServerId, expected: &[(&str, &str)]) {
+    let plan = plan(fleet, task);
+    let candidate = plan.candidates.iter().find(|candidate| candidate.server_id == server).unwrap();
+    let reasons = plan.reasons(candidate);
+    let told: Vec<(&str, &str)> = reasons.iter().map(|reason| (reason.code, reason.detail.as_str())).collect();
+    assert_eq!(told, expected);
+}
+
 fn only(architecture: Architecture) -> TaskSpec {
     TaskSpec { architecture: ArchitectureNeed::Only(architecture), ..spec(cores(1)) }
 }
@@ -69,11 +79,14 @@ fn emulation_is_used_only_where_the_task_allows_it() {
     assert_eq!((id, rank.emulated), (ServerId(2), 0), "the native one, though it is nearly full");
 }
 
+fn truth_of(platforms: &[&str]) -> ImageTruth {
+    let platforms = platforms.iter().map(|text| Platform::try_from((*text).to_owned()).unwrap());
+    ImageTruth::pulled("sha256:1", platforms.collect())
+}
+
 /// A task that leaves it to its image what it runs on.
 fn of_image(platforms: &[&str]) -> TaskSpec {
-    let platforms = platforms.iter().map(|text| Platform::try_from((*text).to_owned()).unwrap());
-    let truth = ImageTruth { digest: Some("sha256:1".to_owned()), platforms: platforms.collect() };
-    TaskSpec { image_truth: Some(truth), ..spec(cores(1)) }
+    TaskSpec { image_truth: Some(truth_of(platforms)), ..spec(cores(1)) }
 }
 
 /// One server of each architecture, by id in the order of [`Architecture::ALL`].
@@ -113,6 +126,24 @@ fn an_image_runs_on_what_it_was_built_for() {
     check(&[], &[1, 2, 3], None);
     let stated = TaskSpec { architecture: ArchitectureNeed::Only(Architecture::Arm64), ..of_image(&two) };
     assert_eq!(takers(&stated), (vec![2], Some("is x86_64, the task needs arm64".to_owned())));
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_runs_where_it_is() {
+    let truth = ImageTruth { digest: None, servers: vec![ServerId(2), ServerId(3)], ..truth_of(&["linux/arm64"]) };
+    let task = TaskSpec { image_truth: Some(truth), ..spec(cores(1)) };
+    let told = "is riscv64, the task's image has linux/arm64";
+    assert_eq!(takers(&task), (vec![2], Some(told.to_owned())));
+    let mut fleet = mixed();
+    fleet.upsert_server(&Server { architecture: Architecture::Arm64, ..server(1, cores(4)) });
+    assert_eq!(place(&fleet, &task).map(|(id, _)| id.0), Some(2));
+    fleet.remove_server(ServerId(2));
+    check_of(
+        &fleet,
+        &task,
+        ServerId(1),
+        &[("image_missing", "does not have the task's image, which was found in no registry")],
+    );
 }
 
 #[test]
@@ -323,12 +354,19 @@ pub(super) fn any_task() -> impl Strategy<Value = TaskSpec> {
     let need = prop::option::of(any_architecture())
         .prop_map(|only| only.map_or(ArchitectureNeed::Universal, ArchitectureNeed::Only));
     let driver = prop::sample::select(TaskDriver::ALL.to_vec());
-    (need, any::<bool>(), driver, prop::option::of(1..4_i64), any_tags(), any_resources()).prop_map(
-        |(architecture, allow_emulation, driver, pool, labels, demand)| {
+    let image = prop::option::weighted(0.4, any_image());
+    (need, any::<bool>(), driver, prop::option::of(1..4_i64), any_tags(), any_resources(), image).prop_map(
+        |(architecture, allow_emulation, driver, pool, labels, demand, image_truth)| {
             let pool_id = pool.map(PoolId);
-            TaskSpec { architecture, driver, pool_id, labels, allow_emulation, ..spec(demand) }
+            TaskSpec { architecture, driver, image_truth, pool_id, labels, allow_emulation, ..spec(demand) }
         },
     )
+}
+
+fn any_image() -> impl Strategy<Value = ImageTruth> {
+    let servers = prop::collection::btree_set((1..9_i64).prop_map(ServerId), 0..4);
+    (prop::collection::vec(any_architecture().prop_map(Platform::of), 0..3), servers)
+        .prop_map(|(platforms, servers)| ImageTruth { digest: None, platforms, servers: servers.into_iter().collect() })
 }
 
 /// Servers are numbered from 1 in their order, and there are two pools.
@@ -355,13 +393,15 @@ pub(super) fn snapshot<'a>(
 
 /// Whether a server takes a task, said once more and as plainly as possible.
 pub(super) fn takes(server: &Server, pools: &[(Pool, Resources)], task: &TaskSpec) -> bool {
-    let architecture = match task.architecture {
-        ArchitectureNeed::Universal => true,
-        ArchitectureNeed::Only(one) => {
-            one == server.architecture
-                || (task.allow_emulation && server.inventory.emulated_architectures.contains(&one))
-        }
+    let image = task.image_truth.as_ref();
+    let is_there = image.is_none_or(|image| image.servers.is_empty() || image.servers.contains(&server.id));
+    let runs = |one: Architecture| {
+        let stated = [ArchitectureNeed::Universal, ArchitectureNeed::Only(one)].contains(&task.architecture);
+        let has = |image: &ImageTruth| image.platforms.is_empty() || image.platforms.contains(&Platform::of(one));
+        stated && image.is_none_or(has)
     };
+    let emulated = || server.inventory.emulated_architectures.iter().any(|one| runs(*one));
+    let architecture = runs(server.architecture) || (task.allow_emulation && emulated());
     let driver = task.driver.needs().is_none_or(|driver| server.inventory.drivers.contains(&driver));
     let labels = task.labels.iter().all(|pair| server.tags.iter().any(|tag| tag == pair));
     let in_pool = task.pool_id.is_none_or(|id| server.pool_id == Some(id));
@@ -370,7 +410,7 @@ pub(super) fn takes(server: &Server, pools: &[(Pool, Resources)], task: &TaskSpe
         let (pool, reserved) = pools.iter().find(|(pool, _)| pool.id == id).unwrap();
         pool.state == PoolState::Open && allowed(pool.quotas, reserved.plus(task.demand))
     });
-    architecture && driver && labels && in_pool && room && pool_takes && server.schedulable()
+    architecture && is_there && driver && labels && in_pool && room && pool_takes && server.schedulable()
 }
 
 proptest! {

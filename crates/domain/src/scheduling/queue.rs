@@ -92,6 +92,7 @@ pub(super) fn later(at: Timestamp, by: chrono::TimeDelta) -> Timestamp {
 struct ClassKey {
     gist: Gist,
     labels: BTreeMap<String, String>,
+    servers: Vec<ServerId>,
     holder: Option<TaskId>,
 }
 
@@ -318,7 +319,8 @@ impl Queue {
     fn join(&mut self, id: TaskId, waiting: &Waiting, holder: Option<TaskId>) -> usize {
         let spec = &waiting.spec;
         let gist = Gist::of(spec).barring(waiting.barred);
-        let key = ClassKey { gist, labels: spec.labels.as_map().clone(), holder };
+        let servers = spec.image_servers().to_vec();
+        let key = ClassKey { gist, labels: spec.labels.as_map().clone(), servers, holder };
         let turn = Turn::of(id, spec);
         if let Some(at) = self.keys.get(&key).copied() {
             if let Some(class) = self.classes.get_mut(at).and_then(Option::as_mut) {

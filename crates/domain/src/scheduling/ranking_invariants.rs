@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::{
+    containers::ImageTruth,
     fleet::{Architecture, Server},
     ids::{PoolId, TaskId},
     pools::{Pool, PoolState, PoolStrategy, Quotas},
@@ -104,6 +105,11 @@ fn any_limits() -> impl Strategy<Value = Limits> {
     })
 }
 
+/// An image that only some servers have.
+fn kept() -> ImageTruth {
+    ImageTruth { digest: None, platforms: Vec::new(), servers: (1..12).step_by(2).map(ServerId).collect() }
+}
+
 /// Of the tasks, those of one class.
 fn spec_of(class: u8) -> TaskSpec {
     let demand = |cpu_millis, memory_mib, gpus| Resources { cpu_millis, memory_mib, gpus, ..Resources::default() };
@@ -111,7 +117,7 @@ fn spec_of(class: u8) -> TaskSpec {
         0 => spec(demand(1, 0, 0)),
         1 => spec(demand(2, 1, 0)),
         2 => TaskSpec { pool_id: Some(PoolId(2)), ..spec(demand(1, 1, 0)) },
-        3 => TaskSpec { labels: tags(&[("zone", "a")]), ..spec(demand(1, 2, 0)) },
+        3 => TaskSpec { labels: tags(&[("zone", "a")]), image_truth: Some(kept()), ..spec(demand(1, 2, 0)) },
         4 => TaskSpec {
             architecture: ArchitectureNeed::Only(Architecture::Arm64),
             allow_emulation: true,

@@ -121,12 +121,13 @@ fn a_ranking_that_is_too_far_behind_is_not_caught_up_with() {
 #[test]
 fn a_ranking_is_for_what_it_was_made_for() {
     let (fleet, moved) = (world().engine.fleet, Changes::default());
-    let (mut gist, labels) = (Gist::of(&spec(cores(1))), crate::text::Tags::default());
+    let task = spec(cores(1));
+    let mut gist = Gist::of(&task);
     let mut rankings = Rankings::default();
     let mut history = History::default();
     let mut is_ranked = |seniority| {
         gist.seniority = seniority;
-        let need = Need::new(&fleet, gist, &labels);
+        let need = Need::new(&fleet, gist, &task);
         let mut look = Look::new(&fleet, &need, &moved);
         let ranked = rankings.of(0, &mut history, SERVERS, &mut look).is_some();
         history.judged += if ranked { 0 } else { SERVERS };

@@ -10,7 +10,12 @@ use super::{
     spec::TaskSpec,
     unfit::{Unfit, missing},
 };
-use crate::{fleet::ServerStatus, ids::PoolId, pools::PoolStrategy, text::Tags};
+use crate::{
+    fleet::ServerStatus,
+    ids::{PoolId, ServerId},
+    pools::PoolStrategy,
+    text::Tags,
+};
 use std::ops::ControlFlow;
 
 /// Takes refusals, and says whether it wants to hear more.
@@ -108,6 +113,8 @@ impl Gist {
 pub(super) struct Need<'a> {
     pub(super) gist: Gist,
     pub(super) labels: &'a Tags,
+    /// In order; nothing where any will do.
+    servers: &'a [ServerId],
     /// The slot of its pool; `None` if it may run in any.
     pool: Option<usize>,
     /// All ones for a resource that it does not ask for.
@@ -115,11 +122,11 @@ pub(super) struct Need<'a> {
 }
 
 impl<'a> Need<'a> {
-    pub(super) fn new(fleet: &FleetSnapshot, gist: Gist, labels: &'a Tags) -> Self {
+    pub(super) fn new(fleet: &FleetSnapshot, gist: Gist, spec: &'a TaskSpec) -> Self {
         // No server is in a slot that there is not, so a pool that is not known is one that no server is in.
         let pool = gist.pool.map(|id| fleet.pool_slot(id).unwrap_or(usize::MAX));
         let not_asked = gist.demand.map(|demand| if demand > 0 { 0 } else { u64::MAX });
-        Self { gist, labels, pool, not_asked }
+        Self { gist, labels: &spec.labels, servers: spec.image_servers(), pool, not_asked }
     }
 
     /// Evaluates every rule for the server in `slot`, which is `row`, as far as `sink` wants to hear. `Continue` means
@@ -144,6 +151,9 @@ impl<'a> Need<'a> {
     ) -> ControlFlow<()> {
         self.kind(row, sink)?;
         availability(row, sink)?;
+        if !self.servers.is_empty() && self.servers.binary_search(&row.id).is_err() {
+            sink.refuse(|| Unfit::Image)?;
+        }
         if self.pool.is_some_and(|pool| pool != row.pool) {
             sink.refuse(|| Unfit::Pool)?;
         }

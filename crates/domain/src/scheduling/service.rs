@@ -150,10 +150,14 @@ impl TaskService {
     /// Where a task would go that is not stored. Writes nothing.
     ///
     /// # Errors
-    /// As for posting it.
+    /// As for posting it; [`Error::Forbidden`] if its image would have to be looked up for somebody who may not post it.
     pub async fn task_dry_run(&self, actor: &Actor, spec: TaskSpec) -> Result<DryRun> {
         actor.authorize(Operation::TaskDryRun)?;
         check_deadline(&spec, self.ports.clock.now())?;
+        if spec.image.is_some() && spec.verify_image {
+            // Asking registries and machines, some of them with a login, is for those who may have images run.
+            actor.authorize(Operation::TaskCreate)?;
+        }
         let spec = self.ports.images.identify(spec).await?;
         self.ports.tasks.catch_up().await?;
         Ok(self.ports.desk.with(|engine| {

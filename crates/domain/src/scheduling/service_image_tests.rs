@@ -11,10 +11,7 @@ fn of_image() -> TaskSpec {
 }
 
 fn truth() -> ImageTruth {
-    ImageTruth {
-        digest: Some("sha256:1".to_owned()),
-        platforms: vec![Platform::of(crate::fleet::Architecture::Riscv64)],
-    }
+    ImageTruth::pulled("sha256:1", vec![Platform::of(crate::fleet::Architecture::Riscv64)])
 }
 
 fn registry(times: usize) -> MockRegistries {

@@ -5,7 +5,7 @@ use crate::{
     containers::{ImageName, ImageTruth},
     error::Checks,
     fleet::{Architecture, Driver},
-    ids::PoolId,
+    ids::{PoolId, ServerId},
     text::{Name, Tags},
     units::Resources,
     words::words,
@@ -314,6 +314,21 @@ impl TaskSpec {
         // An image that does not say is taken for what its task says it is.
         let truth = self.image_truth.as_ref().filter(|truth| !truth.platforms.is_empty());
         truth.map_or(stated, |truth| stated.common(truth.architectures()))
+    }
+
+    /// The servers that have its image, where it can be had nowhere else; none, if that does not matter.
+    #[must_use]
+    pub fn image_servers(&self) -> &[ServerId] {
+        self.image_truth.as_ref().map(|truth| truth.servers.as_slice()).unwrap_or_default()
+    }
+
+    /// This spec as agents get it: its image is named by the digest that it had when the task was posted, if there was one.
+    #[must_use]
+    pub fn pinned(&self) -> Self {
+        let digest = self.image_truth.as_ref().and_then(|truth| truth.digest.as_deref());
+        let named = self.image.as_deref().and_then(|image| ImageName::parse(image).ok());
+        let image = digest.zip(named).map(|(digest, named)| named.pinned(digest));
+        Self { image: image.or_else(|| self.image.clone()), ..self.clone() }
     }
 
     /// This spec with the values of its environment hidden.

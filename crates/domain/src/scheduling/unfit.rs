@@ -44,6 +44,8 @@ pub enum Unfit {
         /// What it has of it.
         capacity: i64,
     },
+    /// It does not have the task's image, which cannot be pulled.
+    Image,
     /// It lacks tags that the task selects by.
     Labels,
     /// It is kept free for a task that has waited too long.
@@ -81,6 +83,7 @@ impl Unfit {
             Self::Provisioning => "provisioning",
             Self::Cordoned => "cordoned",
             Self::Pool => "pool_mismatch",
+            Self::Image => "image_missing",
             Self::Labels => "labels_mismatch",
             Self::Held(_) | Self::PoolHeld(_) => "held",
             Self::PoolUnknown => "pool_unknown",
@@ -118,7 +121,13 @@ impl Unfit {
             | Self::PoolHeld(_)
             | Self::PoolUnknown
             | Self::PoolSaturated => 1000,
-            Self::Architecture | Self::Barred | Self::Emulation | Self::Driver(_) | Self::Pool | Self::Labels => 2000,
+            Self::Architecture
+            | Self::Barred
+            | Self::Emulation
+            | Self::Driver(_)
+            | Self::Pool
+            | Self::Image
+            | Self::Labels => 2000,
         }
     }
 }
@@ -177,6 +186,7 @@ impl Subject {
             Unfit::Provisioning => "is still being set up".to_owned(),
             Unfit::Cordoned => "is cordoned: it takes no new work".to_owned(),
             Unfit::Pool => self.told_pool(task),
+            Unfit::Image => "does not have the task's image, which was found in no registry".to_owned(),
             Unfit::Labels => self.told_labels(task),
             Unfit::Room { resource, needs: 0, free, .. } => {
                 format!("has {} more reserved than there is", resource.told(free.saturating_neg()))

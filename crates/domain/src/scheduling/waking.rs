@@ -16,7 +16,7 @@ impl Engine {
     /// The best server for a ready class. If there is none, the class sleeps.
     pub(super) fn find(&mut self, at: usize) -> Option<Rank> {
         let (Class { gist, spec, seen, history, .. }, rankings) = self.queue.class_to_look(at)?;
-        let need = Need::new(&self.fleet, *gist, &spec.labels);
+        let need = Need::new(&self.fleet, *gist, spec);
         let mut look = Look::new(&self.fleet, &need, &self.moved);
         let anew = *seen == 0;
         let scan = if anew { self.fleet.server_count() } else { 0 };

@@ -92,6 +92,11 @@ impl Follower for CredentialCache {
         self.known().follows = true;
     }
 
+    fn lose(&self) {
+        self.clear();
+        self.known().follows = false;
+    }
+
     fn follow(&self, facts: &[Fact]) {
         for fact in facts {
             match fact {
@@ -156,6 +161,8 @@ mod tests {
         cache.reset(&State::default());
         check_believed(&cache, &agent(), AGENT_BELIEVED);
         check_believed(&cache, &token(), BELIEVED);
+        cache.lose();
+        check_believed(&cache, &agent(), BELIEVED);
     }
 
     #[test]

@@ -181,7 +181,7 @@ async fn what_is_no_manifest_is_no_image() {
 #[tokio::test]
 async fn what_no_registry_could_have_is_asked_of_none() {
     let registry = StandIn::with_image();
-    for name in ["a:..", "a@sha256:12", "a/..:x"] {
+    for name in ["a@sha256:12", "a@sha512:00"] {
         missing(look_up(&client(options()), &registry.name(name)).await);
     }
     assert_eq!(registry.asked(), Vec::<String>::new());

@@ -206,7 +206,7 @@ async fn agent_poll(
         // Listens before it looks, so that nothing falls in between.
         let mut rung = pin!(bell.notified());
         rung.as_mut().enable();
-        let due = agents.agent_poll(&actor, &session).await?;
+        let due = agents.due(server, &session).await?;
         let nothing = due.operations.is_empty() && due.cancel.is_empty() && due.streams.is_empty();
         if !nothing || is_over || *stopping.borrow() {
             return Ok(Reply::new(due.try_into()?));

@@ -179,7 +179,7 @@ pub(super) struct TaskView {
     image_digest: Option<String>,
     /// What the image was built for, such as `linux/amd64`; empty if it does not say, `null` if nobody looked.
     image_platforms: Option<Vec<String>>,
-    /// Whether it was looked up what the image was built for.
+    /// Whether it is looked up what the image was built for, if there is one.
     verify_image: bool,
     command: Vec<String>,
     /// Each value is `(hidden)`.

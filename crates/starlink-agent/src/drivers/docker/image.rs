@@ -42,8 +42,7 @@ impl DockerDriver {
         let named = spec.image.as_deref().unwrap_or_default().trim();
         let named = ImageName::parse(named)
             .map_err(|reason| Failure::new(reason::IMAGE_MISSING, format!("{named:?} {reason}")))?;
-        let digest = spec.image_truth.as_ref().and_then(|truth| truth.digest.as_deref());
-        let name = &digest.map_or_else(|| named.to_string(), |digest| named.pinned(digest));
+        let name = named.as_str();
         let version = self.patiently(|client: Docker| async move { client.version().await });
         let version = version.await.map_err(|trouble| trouble.into_failure(reason::START_FAILED))?;
         let machine = Machine::new(version.arch.unwrap_or_default(), spec, |native| {
@@ -51,18 +50,17 @@ impl DockerDriver {
         });
         let found = self.inspect_image(name).await?.map(|image| machine.fit(name, &image));
         if let Some(Ok(platform)) = found {
-            return Ok(Image { name: name.clone(), platform });
+            return Ok(Image { name: name.to_owned(), platform });
         }
         // An engine may have an image of several platforms for another one than this attempt needs.
-        let pulled = self.pull(&named, name, machine.platform(), tell).await;
-        match (pulled, found) {
-            (Ok(()), _) => {}
-            (Err(_), Some(Err(unfit))) => return Err(unfit),
-            (Err(failure), _) => return Err(failure),
-        }
+        self.pull(&named, machine.platform(), tell).await.map_err(|failure| match found {
+            // That the engine has it for something else says nothing about the image.
+            Some(Err(unfit)) => Failure { detail: format!("{}; {}", unfit.detail, failure.detail), ..failure },
+            _ => failure,
+        })?;
         let missing = || Failure::new(reason::IMAGE_MISSING, format!("{name} was pulled, and is not there"));
         let image = self.inspect_image(name).await?.ok_or_else(missing)?;
-        Ok(Image { name: name.clone(), platform: machine.fit(name, &image)? })
+        Ok(Image { name: name.to_owned(), platform: machine.fit(name, &image)? })
     }
 
     /// What the engine has under a name.
@@ -84,12 +82,11 @@ impl DockerDriver {
         }
     }
 
-    async fn pull(&self, named: &ImageName, name: &str, platform: String, tell: Telling<'_>) -> Result<(), Failure> {
+    async fn pull(&self, name: &ImageName, platform: String, tell: Telling<'_>) -> Result<(), Failure> {
         tell(format!("pulling image {name}"));
-        let whole = if name == named.as_str() { named.whole() } else { name.to_owned() };
-        let options = CreateImageOptions { from_image: Some(whole), platform, ..CreateImageOptions::default() };
+        let options = CreateImageOptions { from_image: Some(name.whole()), platform, ..CreateImageOptions::default() };
         let pulled = self.patiently(|client: Docker| {
-            let (options, credentials) = (options.clone(), self.credentials(named.registry()));
+            let (options, credentials) = (options.clone(), self.credentials(name.registry()));
             async move {
                 pull_once(&client, options, credentials, |percent| {
                     tell(format!("pulling image {name}: {percent} %"));
@@ -104,7 +101,7 @@ impl DockerDriver {
     }
 
     fn credentials(&self, registry: &str) -> Option<DockerCredentials> {
-        let login = self.options.logins.get(registry)?;
+        let login = self.options.logins.get(&registry.to_ascii_lowercase())?;
         let hub = "https://index.docker.io/v1/";
         Some(DockerCredentials {
             username: Some(login.username.clone()),

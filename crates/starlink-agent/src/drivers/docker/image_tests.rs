@@ -65,7 +65,7 @@ fn a_pull_asks_for_another_platform_only_if_it_is_not_the_engines_own() {
 fn of_an_image_for_others_only_what_is_emulated_here_is_asked_for() {
     let platforms = [Architecture::Arm64, Architecture::Riscv64].map(Platform::of).to_vec();
     let spec = TaskSpec {
-        image_truth: Some(ImageTruth { digest: None, platforms }),
+        image_truth: Some(ImageTruth::pulled("sha256:1", platforms)),
         allow_emulation: true,
         ..TaskSpec::new(Name::parse("x").unwrap(), Resources::default())
     };
