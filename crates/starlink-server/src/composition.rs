@@ -220,6 +220,7 @@ impl Services {
         let servers = Arc::new(DieselServers::new(database.clone()));
         let enrollments = Arc::new(DieselEnrollments::new(database.clone()));
         let bells = Arc::new(Bells::default());
+        let presence = presence(site, &*clock, &database);
         let mailbox = mailbox(&bells, &database);
         let agents = AgentService::new(AgentPorts {
             servers: servers.clone(),
@@ -228,7 +229,7 @@ impl Services {
             operations: Arc::new(DieselOperations::new(database.clone())),
             tasks: tasks.clone(),
             mailbox,
-            presence: Arc::new(Presence::new(site.agent_grace, clock.uptime())),
+            presence,
             clock: clock.clone(),
             entropy: entropy.clone(),
             installation: site.installation(),
@@ -257,6 +258,13 @@ impl Services {
             database,
         })
     }
+}
+
+/// Which agents are there. Follows before the mailbox: whom that wakes looks whether the seat is still theirs.
+fn presence(site: &Site, clock: &dyn Clock, database: &Database) -> Arc<Presence> {
+    let presence = Arc::new(Presence::new(site.agent_grace, clock.uptime()));
+    database.follow(presence.clone());
+    presence
 }
 
 /// What agents have to be told, as it commits.

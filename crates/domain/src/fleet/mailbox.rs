@@ -182,7 +182,11 @@ impl Follower for Mailbox {
                     self.boxes().entry(operation.server_id).or_default().put(operation);
                     (self.bell)(operation.server_id);
                 }
-                Fact::ServerGone(id) => _ = self.boxes().remove(id),
+                Fact::ServerGone(id) => {
+                    self.boxes().remove(id);
+                    // Its agent is not to wait for what cannot come any more.
+                    (self.bell)(*id);
+                }
                 _ => {}
             }
         }

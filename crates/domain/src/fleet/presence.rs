@@ -3,9 +3,13 @@
 //! Times are of a clock that does not jump ([`crate::clock::Clock::uptime`]): setting the time of day must not make a
 //! fleet disappear.
 
-use crate::{clock::Timestamp, ids::ServerId};
+use crate::{
+    clock::Timestamp,
+    feed::{Fact, Follower, State},
+    ids::ServerId,
+};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -105,13 +109,24 @@ impl Presence {
         self.seats().iter().map(|(server, seat)| (*server, seat.at)).collect()
     }
 
-    /// Forgets a server's agent.
-    pub fn forget(&self, server: ServerId) {
-        self.seats().remove(&server);
-    }
-
     fn seats(&self) -> MutexGuard<'_, BTreeMap<ServerId, Seat>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nobody speaks for a server that is gone.
+impl Follower for Presence {
+    fn reset(&self, state: &State) {
+        let there: BTreeSet<ServerId> = state.servers.iter().map(|server| server.id).collect();
+        self.seats().retain(|server, _| there.contains(server));
+    }
+
+    fn follow(&self, facts: &[Fact]) {
+        for fact in facts {
+            if let Fact::ServerGone(id) = fact {
+                self.seats().remove(id);
+            }
+        }
     }
 }
 
@@ -137,6 +152,20 @@ mod tests {
         assert!(presence.open(A, "two", "there", s(59), START));
         assert!(!presence.open(A, "one-again", "here", s(60), START));
         assert_eq!(presence.hear(A, "one", s(60), START), Seated::No);
+    }
+
+    #[test]
+    fn nobody_speaks_for_a_server_that_is_gone() {
+        let presence = Presence::new(GRACE, s(0));
+        let opened = || assert!(presence.open(A, "one", "here", s(0), START));
+        opened();
+        presence.follow(&[Fact::ServerGone(ServerId(2))]);
+        assert!(presence.is_seated(A, "one", s(1)));
+        presence.follow(&[Fact::ServerGone(A)]);
+        assert!(!presence.is_seated(A, "one", s(1)));
+        opened();
+        presence.reset(&State::default());
+        assert_eq!(presence.there(s(1)), []);
     }
 
     #[test]
