@@ -47,6 +47,10 @@ impl Bench {
         let mut bench = Self { server, target, connection, agents };
         let count = bench.agents.len();
         bench.wait(&format!("/servers?status=online&limit={count}"), |found| items(found) == count).await?;
+        // A machine is online from the moment it has joined, and can be asked something a moment later.
+        while !bench.agents.iter().all(Agent::has_had_a_session) {
+            sleep(Duration::from_millis(5)).await;
+        }
         Ok(bench)
     }
 
