@@ -100,12 +100,6 @@ impl ImageName {
         format!("{path}@{digest}")
     }
 
-    /// Registry, repository and reference, by which two ways to write the same name are seen to be one.
-    #[must_use]
-    pub fn key(&self) -> String {
-        format!("{}/{} {}", self.registry(), self.repository(), self.reference())
-    }
-
     fn host(&self) -> Option<&str> {
         let (first, _) = self.0.split_once('/')?;
         (first.contains(['.', ':']) || first == "localhost").then_some(first)
@@ -188,7 +182,10 @@ mod tests {
 
     #[test]
     fn one_image_has_one_key() {
-        let key = |text: &str| ImageName::parse(text).unwrap().key();
+        let key = |text: &str| {
+            let name = ImageName::parse(text).unwrap();
+            [name.registry().to_owned(), name.repository(), name.reference().to_owned()]
+        };
         assert_eq!(key("busybox"), key("docker.io/library/busybox:latest"));
         assert_ne!(key("busybox"), key("localhost/library/busybox"));
     }

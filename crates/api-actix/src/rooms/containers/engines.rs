@@ -18,7 +18,6 @@ use tokio::{sync::Semaphore, time::timeout};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most that are asked at once, for one image.
 const MOST: usize = 256;
-
 /// How many images are asked about at once, so that agents have places for other streams.
 const AT_ONCE: usize = 4;
 
