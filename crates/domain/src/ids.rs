@@ -32,6 +32,8 @@ ids!(
     SessionId,
     /// Identifies a thing that an agent is told to do.
     OperationId,
+    /// Identifies a container of a server's engine.
+    ContainerId,
     /// Identifies a join token.
     EnrollmentId,
 );

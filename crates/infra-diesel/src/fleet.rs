@@ -46,6 +46,15 @@ fn create(connection: &mut AnyConnection, new: NewServer, at: Timestamp) -> Resu
     insert(connection, new.into_server(ServerId(0), at))
 }
 
+/// Refuses a server that there is not, as a value of `required_server_id`.
+pub(crate) fn check_there(connection: &mut AnyConnection, server: ServerId) -> Result<(), Failure> {
+    if diesel::select(diesel::dsl::exists(servers::table.find(server.0))).get_result(connection)? {
+        return Ok(());
+    }
+    let reason = format!("there is no server {server}; leave it out to run on any that fits");
+    Err(Error::invalid("required_server_id", reason).into())
+}
+
 /// Stores a server under an id of its own.
 fn insert(connection: &mut AnyConnection, server: Server) -> Result<Server, Failure> {
     let id: i64 = diesel::insert_into(servers::table)
@@ -133,7 +142,10 @@ fn delete(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure
     }
     if let Some(open) = operations::open_on(connection, server.id)? {
         // It would be one of an attempt that holds nothing.
-        let reason = format!("server \"{}\" still has the open operation {open}; cancel its task first", server.name);
+        let reason = format!(
+            "server \"{}\" still has the open operation {open}; cancel its task, or the operation, first",
+            server.name
+        );
         return Err(Error::conflict("server_in_use", reason).into());
     }
     // Not left to the cascade: its token must open nothing, whatever a database is told about foreign keys.

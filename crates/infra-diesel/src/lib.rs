@@ -6,6 +6,7 @@
 
 mod audit;
 mod connection;
+mod containers;
 mod database;
 mod failure;
 mod feed;
@@ -24,6 +25,7 @@ mod values;
 mod writer;
 
 pub use audit::DieselAuditLog;
+pub use containers::DieselContainers;
 pub use database::{Database, DatabaseOptions};
 pub use fleet::{DieselAgents, DieselEnrollments, DieselOperations, DieselServers};
 pub use identity::{DieselSessions, DieselTokens, DieselUsers};

@@ -11,7 +11,7 @@ use crate::{
     database::Database,
     failure::Failure,
     feed::Trace,
-    fleet::operations,
+    fleet::{self, operations},
     paging::{self, newest_first},
     pools,
     schema::{attempts, tasks},
@@ -39,6 +39,9 @@ fn insert(connection: &mut AnyConnection, new: NewTask, at: Timestamp) -> Result
     let task = new.into_task(TaskId(0), at);
     if let Some(pool) = task.spec.pool_id {
         pools::check_there(connection, pool)?;
+    }
+    if let Some(server) = task.spec.required_server_id {
+        fleet::check_there(connection, server)?;
     }
     let id: i64 = diesel::insert_into(tasks::table)
         .values((NewTaskRow::try_from(&task)?, TaskState::try_from(&task)?))

@@ -230,6 +230,29 @@ diesel::table! {
         created_at_us -> BigInt,
         started_at_us -> Nullable<BigInt>,
         finished_at_us -> Nullable<BigInt>,
+        deed -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    containers (id) {
+        id -> BigInt,
+        server_id -> BigInt,
+        engine_id -> Text,
+        state -> Text,
+        project -> Nullable<Text>,
+        task_id -> Nullable<BigInt>,
+        search_text -> Text,
+        observed -> Text,
+        usage -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    container_reports (server_id) {
+        server_id -> BigInt,
+        reported_at_us -> BigInt,
+        session -> Text,
     }
 }
 

@@ -106,13 +106,13 @@ impl Desk {
 
     async fn ask(&self, place: &Place) -> Result<ImageTruth, Fault> {
         let pointed_to = self.digest(place).await?;
-        let known = pointed_to.as_ref().and_then(|digest| self.memory.platforms(digest));
-        let (digest, platforms) = match (pointed_to, known) {
-            (Some(digest), Some(platforms)) => (digest, platforms),
+        let known = pointed_to.as_ref().and_then(|digest| self.memory.truth(digest));
+        let (digest, truth) = match (pointed_to, known) {
+            (Some(digest), Some(truth)) => (digest, truth),
             (pointed_to, _) => self.manifest(place, pointed_to).await?,
         };
-        self.memory.note(place, &digest, &platforms);
-        Ok(ImageTruth::pulled(digest.as_str(), platforms))
+        self.memory.note(place, &digest, &truth);
+        Ok(truth)
     }
 
     /// What the name points to; `None` if the registry tells only together with the manifest.
@@ -133,7 +133,7 @@ impl Desk {
         }
     }
 
-    async fn manifest(&self, place: &Place, digest: Option<Digest>) -> Result<(Digest, Vec<Platform>), Fault> {
+    async fn manifest(&self, place: &Place, digest: Option<Digest>) -> Result<(Digest, ImageTruth), Fault> {
         let url = place.manifest(digest.as_ref().map_or(place.reference(), Digest::as_str));
         let response = good(self.signed.ask(place, Method::GET, url, Some(MANIFESTS)).await?)?;
         let is_old = kind_of(response.headers()).starts_with(SCHEMA_1);
@@ -145,11 +145,14 @@ impl Desk {
             manifest.as_ref().map_err(Clone::clone)?;
         }
         let found = verified(&body, expected.as_ref())?;
-        let platforms = match manifest? {
-            Manifest::Index(platforms) => platforms,
-            Manifest::Image { config } => self.platform(place, &config).await?.into_iter().collect(),
+        let truth = match manifest? {
+            Manifest::Index(manifests) => ImageTruth::indexed(found.as_str(), manifests),
+            Manifest::Image { config } => {
+                let platform = self.platform(place, &config).await?;
+                ImageTruth::pulled(found.as_str(), platform.into_iter().collect())
+            }
         };
-        Ok((found, platforms))
+        Ok((found, truth))
     }
 
     async fn platform(&self, place: &Place, config: &str) -> Result<Option<Platform>, Fault> {

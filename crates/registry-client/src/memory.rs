@@ -1,7 +1,7 @@
 //! What registries have told, and which of them did not answer.
 
 use crate::{address::Place, digest::Digest, fault::Fault, kept::Kept};
-use domain::containers::{ImageTruth, Platform};
+use domain::containers::ImageTruth;
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -24,14 +24,14 @@ pub(crate) struct Memory {
 
 struct State {
     digests: Kept<Digest>,
-    platforms: Kept<Vec<Platform>>,
+    truths: Kept<ImageTruth>,
     silences: Kept<String>,
 }
 
 impl Memory {
     pub(crate) fn new(tag_belief: Duration, silence_belief: Duration) -> Self {
         let state =
-            State { digests: Kept::new(MOST_KEPT), platforms: Kept::new(MOST_KEPT), silences: Kept::new(MOST_KEPT) };
+            State { digests: Kept::new(MOST_KEPT), truths: Kept::new(MOST_KEPT), silences: Kept::new(MOST_KEPT) };
         Self { tag_belief, silence_belief, state: Mutex::new(state) }
     }
 
@@ -39,9 +39,9 @@ impl Memory {
     pub(crate) fn told(&self, place: &Place) -> Option<Result<ImageTruth, Fault>> {
         let (state, now) = (self.state(), Instant::now());
         if let Some(digest) = state.digests.get(&place.to_string(), now)
-            && let Some(platforms) = state.platforms.get(digest.as_str(), now)
+            && let Some(truth) = state.truths.get(digest.as_str(), now)
         {
-            return Some(Ok(ImageTruth::pulled(digest.as_str(), platforms)));
+            return Some(Ok(truth));
         }
         state.silences.get(place.registry(), now).map(|cause| Err(Fault::Away(cause)))
     }
@@ -51,20 +51,20 @@ impl Memory {
         self.state().digests.get(&place.to_string(), Instant::now())
     }
 
-    /// The platforms of what has this digest.
-    pub(crate) fn platforms(&self, digest: &Digest) -> Option<Vec<Platform>> {
-        self.state().platforms.get(digest.as_str(), Instant::now())
+    /// What has this digest.
+    pub(crate) fn truth(&self, digest: &Digest) -> Option<ImageTruth> {
+        self.state().truths.get(digest.as_str(), Instant::now())
     }
 
     /// Remembers what was found. If the name is believed already, that ends when it would have: what a belief rests on
     /// must not grow older than it may.
-    pub(crate) fn note(&self, place: &Place, digest: &Digest, platforms: &[Platform]) {
+    pub(crate) fn note(&self, place: &Place, digest: &Digest, truth: &ImageTruth) {
         let (mut state, now) = (self.state(), Instant::now());
         if state.digests.get(&place.to_string(), now).is_none() {
             state.digests.keep(place.to_string(), digest.clone(), now, self.tag_belief);
         }
-        if platforms.len() <= MOST_PLATFORMS && state.platforms.get(digest.as_str(), now).is_none() {
-            state.platforms.keep(digest.as_str().to_owned(), platforms.to_vec(), now, FOR_EVER);
+        if truth.platforms.len() <= MOST_PLATFORMS && state.truths.get(digest.as_str(), now).is_none() {
+            state.truths.keep(digest.as_str().to_owned(), truth.clone(), now, FOR_EVER);
         }
     }
 
@@ -81,7 +81,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::containers::ImageName;
+    use domain::containers::{ImageName, Platform};
 
     #[test]
     fn an_image_of_uncommonly_many_platforms_is_not_held() {
@@ -90,10 +90,11 @@ mod tests {
         let platforms = |count: usize| (0..count).map(|n| Platform::new("linux", "arm", &format!("v{n}")).unwrap());
         let digests = ["few", "many"].map(|name| Digest::of(name.as_bytes()));
         for (digest, count) in digests.iter().zip([MOST_PLATFORMS, MOST_PLATFORMS + 1]) {
-            memory.note(&place(&format!("x:{count}")), digest, &platforms(count).collect::<Vec<_>>());
+            let truth = ImageTruth::pulled(digest.as_str(), platforms(count).collect());
+            memory.note(&place(&format!("x:{count}")), digest, &truth);
         }
-        assert!(memory.told(&place("x:32")).is_some() && memory.platforms(&digests[0]).is_some());
-        assert!(memory.told(&place("x:33")).is_none() && memory.platforms(&digests[1]).is_none());
+        assert!(memory.told(&place("x:32")).is_some() && memory.truth(&digests[0]).is_some());
+        assert!(memory.told(&place("x:33")).is_none() && memory.truth(&digests[1]).is_none());
         assert_eq!(memory.digest(&place("x:33")).as_ref(), Some(&digests[1]));
     }
 }

@@ -58,6 +58,7 @@ fn room_of(noun: &str) -> Option<Room> {
         "server" | "enrollment" | "agent" | "operation" => Some(Room::Fleet),
         "pool" => Some(Room::Pools),
         "task" | "ledger" => Some(Room::Scheduling),
+        "container" | "image" => Some(Room::Containers),
         "user" | "token" | "session" => Some(Room::Identity),
         "audit" => Some(Room::Audit),
         _ => None,

@@ -1,10 +1,11 @@
-use super::{name::ImageName, platform::Platform};
-use crate::{ids::ServerId, scheduling::ArchitectureSet};
+use super::{name::ImageName, platform::Platform, wire::ListedImage};
+use crate::{Result, fleet::Architecture, ids::ServerId, scheduling::ArchitectureSet};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What an image is, as it was found when a task that names it was taken in. It stays so for all attempts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageTruth {
     /// The digest by which its registry has it, such as `sha256:…`; `None` if only container engines have it.
     pub digest: Option<String>,
@@ -13,13 +14,33 @@ pub struct ImageTruth {
     /// The servers that have it, in order, if there is no registry to pull it from; it runs nowhere else.
     #[serde(default)]
     pub servers: Vec<ServerId>,
+    /// The digests of what an index has for its platforms, as far as servers run them.
+    #[serde(default)]
+    pub manifests: BTreeMap<Platform, String>,
 }
 
 impl ImageTruth {
     /// An image that a registry has by this digest.
     #[must_use]
     pub fn pulled(digest: impl Into<String>, platforms: Vec<Platform>) -> Self {
-        Self { digest: Some(digest.into()), platforms, servers: Vec::new() }
+        Self { digest: Some(digest.into()), platforms, ..Self::default() }
+    }
+
+    /// An index that a registry has by this digest, with the platforms and their own digests.
+    #[must_use]
+    pub fn indexed(digest: impl Into<String>, manifests: BTreeMap<Platform, String>) -> Self {
+        let platforms = manifests.keys().cloned().collect();
+        // Most indexes have several that no server runs, and every task keeps this.
+        let manifests = manifests.into_iter().filter(|(platform, _)| platform.architecture().is_some()).collect();
+        Self { manifests, ..Self::pulled(digest, platforms) }
+    }
+
+    /// The digest of what it has for an architecture, if that is another one than its own.
+    #[must_use]
+    pub fn manifest(&self, architecture: Architecture) -> Option<&str> {
+        let mut manifests = self.manifests.iter();
+        let (_, digest) = manifests.find(|(platform, _)| platform.architecture() == Some(architecture))?;
+        Some(digest)
     }
 
     /// The servers that run it natively; none, if it does not say what it was built for.
@@ -64,6 +85,12 @@ pub trait Engines: Send + Sync {
     /// What the engines have under a name at this moment, each with its server. Engines that do not answer in time are
     /// left out, as are all but the first few hundred that could be asked.
     async fn look_up(&self, name: &ImageName) -> Vec<(ServerId, EngineImage)>;
+
+    /// The images that a server's engine has at this moment.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`] if it does not say so in time.
+    async fn images(&self, server: ServerId) -> Result<Vec<ListedImage>>;
 }
 
 /// Where images are kept.

@@ -1,9 +1,9 @@
 //! What registries say of an image: an index of several platforms, or one manifest, whose configuration names its
 //! platform. Formats: OCI image specification 1.1, and Docker's manifest list and manifest, version 2 schema 2.
 
-use super::platform::Platform;
+use super::{name::is_digest, platform::Platform};
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// The longest manifest that is read, in bytes; registries take none that is longer (OCI distribution specification).
 pub const MAX_MANIFEST: usize = 4 * 1024 * 1024;
@@ -14,9 +14,9 @@ const ATTESTATION: &str = "vnd.docker.reference.type";
 /// What a manifest says about platforms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manifest {
-    /// An index: these are its platforms, each once, in order. Attestations and other things that nothing can be run
-    /// from are left out.
-    Index(Vec<Platform>),
+    /// An index: these are its platforms, each with the digest of what was built for it. Attestations and other things
+    /// that nothing can be run from are left out.
+    Index(BTreeMap<Platform, String>),
     /// One image, whose configuration has this digest.
     Image {
         /// The digest of the configuration.
@@ -34,6 +34,8 @@ struct Document {
 
 #[derive(Deserialize)]
 struct Entry {
+    #[serde(default)]
+    digest: Option<String>,
     #[serde(default)]
     platform: Option<Words>,
     #[serde(default)]
@@ -97,10 +99,18 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, Strin
     serde_json::from_slice(bytes).map_err(|error| format!("its {what} cannot be read: {error}"))
 }
 
-fn platforms_of(entries: &[Entry]) -> Vec<Platform> {
+fn platforms_of(entries: &[Entry]) -> BTreeMap<Platform, String> {
     let runs = |entry: &&Entry| entry.annotations.as_ref().is_none_or(|notes| !notes.contains_key(ATTESTATION));
-    let platforms = entries.iter().filter(runs).filter_map(|entry| entry.platform.as_ref()?.platform());
-    platforms.collect::<BTreeSet<_>>().into_iter().take(MAX_PLATFORMS).collect()
+    let mut platforms = BTreeMap::new();
+    for entry in entries.iter().filter(runs) {
+        let platform = entry.platform.as_ref().and_then(Words::platform);
+        let digest = entry.digest.clone().filter(|digest| is_digest(digest));
+        if let Some((platform, digest)) = platform.zip(digest) {
+            // Of several for the same platform, engines take the first.
+            platforms.entry(platform).or_insert(digest);
+        }
+    }
+    platforms.into_iter().take(MAX_PLATFORMS).collect()
 }
 
 #[cfg(test)]

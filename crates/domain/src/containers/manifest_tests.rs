@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 fn index(entries: &[Value]) -> Vec<Platform> {
     let document = json!({ "schemaVersion": 2, "manifests": entries });
     match Manifest::read(document.to_string().as_bytes()).unwrap() {
-        Manifest::Index(platforms) => platforms,
+        Manifest::Index(platforms) => platforms.into_keys().collect(),
         image @ Manifest::Image { .. } => panic!("{image:?}"),
     }
 }
@@ -48,6 +48,27 @@ fn fc_03_attestations_are_no_platforms() {
         json!({ "digest": "sha256:2" }),
     ];
     assert_eq!(shown(&index(&entries)), ["linux/amd64", "linux/arm64"]);
+}
+
+#[test]
+fn each_platform_has_the_digest_of_what_engines_would_pull() {
+    let of = |text: &str, digest: &str| {
+        let mut entry = entry(text);
+        entry["digest"] = json!(digest);
+        entry
+    };
+    let entries = [
+        of("linux/arm64", "sha256:2"),
+        of("linux/arm64", "sha256:3"),
+        of("linux/s390x", "sha256:4"),
+        of("linux/amd64", "five"),
+    ];
+    let document = json!({ "schemaVersion": 2, "manifests": entries });
+    let Manifest::Index(manifests) = Manifest::read(document.to_string().as_bytes()).unwrap() else { panic!() };
+    let truth = crate::containers::ImageTruth::indexed("sha256:1", manifests);
+    assert_eq!(shown(&truth.platforms), ["linux/arm64", "linux/s390x"], "nothing can be pulled by what is no digest");
+    assert_eq!(truth.manifest(Architecture::Arm64), Some("sha256:2"));
+    assert_eq!((truth.manifest(Architecture::X86_64), truth.manifests.len()), (None, 1));
 }
 
 #[test]

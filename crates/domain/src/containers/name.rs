@@ -135,7 +135,7 @@ fn is_number(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn is_digest(text: &str) -> bool {
+pub(super) fn is_digest(text: &str) -> bool {
     let is_hex = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
     text.split_once(':').is_some_and(|(kind, value)| {
         let is_kind = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());

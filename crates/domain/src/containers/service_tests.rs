@@ -1,131 +1,214 @@
 use super::*;
 use crate::{
-    containers::EngineImage, fleet::Architecture, ids::ServerId, scheduling::TaskDriver, text::Name, units::Resources,
+    audit::MockAuditLog,
+    containers::{
+        EngineId, MockContainers, MockEngines, Observed, PruneRequest, PruneScope, RunsTask, wire::ListedImage,
+    },
+    fleet::{MockOperations, MockServers, operations::OperationState},
+    identity::{Role, Scopes},
+    ids::TaskId,
+    scheduling::fixtures,
+    testing::{START, TestClock, alice, once},
+    units::Resources,
 };
-use async_trait::async_trait;
+use mockall::predicate::eq;
+use std::time::Duration;
 
-struct Answers {
-    registry: Result<ImageTruth, RegistryFailure>,
-    engines: Vec<(ServerId, EngineImage)>,
+const HERE: ServerId = ServerId(5);
+const ID: ContainerId = ContainerId(12);
+
+fn container(runs: Option<RunsTask>) -> Container {
+    let observed: Observed = serde_json::from_value(json!({
+        "engine_id": "abc", "name": "web", "image": "web:1", "state": "running",
+    }))
+    .unwrap();
+    Container { id: ID, server_id: HERE, observed: Observed { runs, ..observed }, usage: None, reported_at: START }
 }
 
-#[async_trait]
-impl Registries for Answers {
-    async fn look_up(&self, _: &ImageName) -> Result<ImageTruth, RegistryFailure> {
-        self.registry.clone()
+fn ours() -> Container {
+    container(Some(RunsTask { task_id: TaskId(7), attempt: 1 }))
+}
+
+struct Doubles {
+    containers: MockContainers,
+    operations: MockOperations,
+    engines: MockEngines,
+    servers: MockServers,
+    log: MockAuditLog,
+    is_there: bool,
+}
+
+impl Doubles {
+    fn showing(container: Container) -> Self {
+        let mut containers = MockContainers::new();
+        containers.expect_get().with(eq(ID)).returning(move |_| Ok(container.clone()));
+        Self { containers, ..Self::none() }
+    }
+
+    fn none() -> Self {
+        Self {
+            containers: MockContainers::new(),
+            operations: MockOperations::new(),
+            engines: MockEngines::new(),
+            servers: MockServers::new(),
+            log: MockAuditLog::new(),
+            is_there: true,
+        }
+    }
+
+    fn service(self) -> ContainerService {
+        let clock = TestClock::start();
+        let presence = Presence::new(Duration::from_mins(1), clock.uptime());
+        if self.is_there {
+            let _ = presence.open(HERE, "session", "place", clock.uptime(), START);
+        }
+        ContainerService::new(ContainerPorts {
+            containers: Arc::new(self.containers),
+            operations: Arc::new(self.operations),
+            engines: Arc::new(self.engines),
+            servers: Arc::new(self.servers),
+            presence: Arc::new(presence),
+            log: Arc::new(self.log),
+            seal: Seal::new(&[7; 32]),
+            clock,
+        })
     }
 }
 
-#[async_trait]
-impl Engines for Answers {
-    async fn look_up(&self, _: &ImageName) -> Vec<(ServerId, EngineImage)> {
-        self.engines.clone()
-    }
+fn stop() -> ContainerAction {
+    ContainerAction::Stop { grace_seconds: None }
 }
 
-fn platforms(texts: &[&str]) -> Vec<Platform> {
-    texts.iter().map(|text| Platform::try_from((*text).to_owned()).unwrap()).collect()
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "as the port answers")]
-fn registry(texts: &[&str]) -> Result<ImageTruth, RegistryFailure> {
-    Ok(ImageTruth { digest: Some("sha256:1".to_owned()), platforms: platforms(texts), servers: Vec::new() })
-}
-
-fn task() -> TaskSpec {
-    let name = Name::trusted("web".to_owned());
-    let image = Some("acme/web:1".to_owned());
-    TaskSpec { driver: TaskDriver::Docker, image, ..TaskSpec::new(name, Resources::default()) }
-}
-
-async fn identify(
-    spec: TaskSpec,
-    registry: Result<ImageTruth, RegistryFailure>,
-    engines: &[Option<&str>],
-) -> Result<Option<ImageTruth>> {
-    let engines = (1..).zip(engines).map(|(id, text)| {
-        let platform = text.map(|text| platforms(&[text]).remove(0));
-        (ServerId(id), EngineImage { id: format!("sha256:{id}"), platform })
+#[tokio::test]
+async fn an_order_is_recorded_with_who_where_and_whether_it_was_forced() {
+    let mut doubles = Doubles::showing(container(None));
+    doubles.operations.expect_create().once().returning(|operation, change| {
+        assert_eq!((operation.server_id, operation.state), (HERE, OperationState::Queued));
+        let entry = change.entry;
+        assert_eq!((entry.action.as_str(), entry.target.as_deref()), ("container.stop", Some("container:12")));
+        let after = entry.after.unwrap();
+        assert_eq!((&after["force"], &after["server_id"], &after["name"]), (&json!(true), &json!(5), &json!("web")));
+        assert!(entry.message.unwrap().starts_with("forced"));
+        Ok(Done { value: operation, replayed: false })
     });
-    let answers = Arc::new(Answers { registry, engines: engines.collect() });
-    let service = ImageService::new(answers.clone(), answers);
-    let known = service.identify(spec).await?;
-    Ok(known.image_truth)
+    let service = doubles.service();
+    service.container_act(&alice(Role::Operator), ID, stop(), Insistence::Force, None).await.unwrap();
 }
 
-fn only(architecture: Architecture) -> TaskSpec {
-    TaskSpec { architecture: ArchitectureNeed::Only(architecture), ..task() }
-}
-
-fn silent() -> Result<ImageTruth, RegistryFailure> {
-    Err(RegistryFailure::Silent("docker.io does not answer".to_owned()))
-}
-
-#[track_caller]
-fn check_refused(outcome: Result<Option<ImageTruth>>, kind: &str, sentence: &str) {
-    let error = outcome.unwrap_err();
-    let told = match &error {
-        Error::Invalid { errors } => errors[0].field.as_str(),
-        Error::Conflict { code, .. } => code,
-        Error::Unavailable { .. } => "unavailable",
-        other => panic!("{other:?}"),
+#[tokio::test]
+async fn a_refused_order_reaches_nobody() {
+    let code = async |doubles: Doubles, insistence| {
+        let outcome = doubles.service().container_act(&alice(Role::Operator), ID, stop(), insistence, None).await;
+        match outcome.unwrap_err() {
+            Error::Conflict { code, .. } => code,
+            Error::Unavailable { .. } => "unavailable",
+            other => panic!("{other}"),
+        }
     };
-    assert_eq!(told, kind, "{error}");
-    assert!(error.to_string().contains(sentence), "{error}");
+    assert_eq!(code(Doubles::showing(container(None)), Insistence::None).await, "container_foreign");
+    let away = Doubles { is_there: false, ..Doubles::showing(ours()) };
+    assert_eq!(code(away, Insistence::None).await, "unavailable");
 }
 
 #[tokio::test]
-async fn the_registry_is_believed_before_engines_and_pins_the_image() {
-    let truth = identify(task(), registry(&["linux/arm64"]), &[Some("linux/amd64")]).await.unwrap();
-    assert_eq!(truth, Some(registry(&["linux/arm64"]).unwrap()));
+async fn a_request_that_is_repeated_gets_its_first_answer_whatever_became_of_the_container() {
+    let mut doubles = Doubles::none();
+    doubles.containers.expect_get().returning(|id| Err(Error::not_found("container", id)));
+    let deed = Deed::Container {
+        container_id: ID,
+        name: "web".to_owned(),
+        order: ContainerOrder { engine_id: EngineId::parse("abc").unwrap(), action: stop() },
+    };
+    let first = Operation::to_do(HERE, deed, START);
+    let kept = first.clone();
+    doubles.operations.expect_answered().returning(move |_, _| Ok(Some(kept.clone())));
+    let (service, operator) = (doubles.service(), alice(Role::Operator));
+    let act = service.container_act(&operator, ID, stop(), Insistence::None, Some(once())).await;
+    assert_eq!(act.unwrap(), Done { value: first, replayed: true });
+    let act = service.container_act(&operator, ID, stop(), Insistence::None, None).await;
+    assert!(matches!(act, Err(Error::NotFound { .. })));
 }
 
 #[tokio::test]
-async fn what_only_engines_have_is_what_they_have_together() {
-    for failure in [silent(), Err(RegistryFailure::Missing("docker.io has no image".to_owned()))] {
-        let engines = [Some("linux/arm64"), Some("linux/amd64"), Some("linux/arm64"), None];
-        let truth = identify(task(), failure, &engines).await.unwrap();
-        let servers = [1, 2, 3, 4].map(ServerId).to_vec();
-        let expected = ImageTruth { digest: None, platforms: platforms(&["linux/amd64", "linux/arm64"]), servers };
-        assert_eq!(truth, Some(expected));
+async fn who_may_not_changes_nothing_and_looks_into_nothing() {
+    let service = Doubles::none().service();
+    let viewer = alice(Role::Viewer);
+    let elsewhere = Actor { scopes: Scopes::only([identity::Room::Fleet]), ..alice(Role::Admin) };
+    let exec = ExecQuery {
+        engine_id: EngineId::parse("abc").unwrap(),
+        command: vec!["sh".to_owned()],
+        tty: false,
+        user: None,
+        folder: None,
+        size: None,
+    };
+    for who in [&viewer, &elsewhere] {
+        let act = service.container_act(who, ID, stop(), Insistence::Force, None).await;
+        assert!(matches!(act, Err(Error::Forbidden { .. })));
+        let exec = service.exec_begin(who, ID, &exec, Insistence::Force).await;
+        assert!(matches!(exec, Err(Error::Forbidden { .. })));
+    }
+    assert!(matches!(service.container_get(&elsewhere, ID).await, Err(Error::Forbidden { .. })));
+}
+
+fn image(id: &str) -> ListedImage {
+    ListedImage {
+        id: id.to_owned(),
+        names: Vec::new(),
+        digests: Vec::new(),
+        platform: None,
+        size_bytes: 10,
+        created_at: None,
+        used_by: Vec::new(),
     }
 }
 
 #[tokio::test]
-async fn what_nobody_knows_is_refused() {
-    let missing = || Err(RegistryFailure::Missing("docker.io has no image acme/web:1".to_owned()));
-    check_refused(
-        identify(task(), missing(), &[]).await,
-        "image_missing",
-        "docker.io has no image acme/web:1; nor does",
-    );
-    check_refused(identify(task(), silent(), &[]).await, "unavailable", "\"verify_image\": false");
-    check_refused(identify(only(Architecture::Arm64), silent(), &[]).await, "unavailable", "does not answer");
-    let no_image = Err(RegistryFailure::NoImage("is a chart, not an image".to_owned()));
-    check_refused(identify(task(), no_image, &[]).await, "image", "is a chart");
+async fn images_are_removed_as_they_were_planned_or_not_at_all() {
+    let request = PruneRequest { server: HERE, scope: PruneScope::Dangling, older_than: None };
+    let with = |ids: &'static [&str]| {
+        let mut doubles = Doubles::none();
+        doubles.servers.expect_get().returning(|id| Ok(fixtures::server(id.0, Resources::default())));
+        doubles.engines.expect_images().returning(|_| Ok(ids.iter().map(|id| image(id)).collect()));
+        doubles.operations.expect_create().returning(|operation, _| Ok(Done { value: operation, replayed: false }));
+        doubles.service()
+    };
+    let operator = alice(Role::Operator);
+    let (plan, token) = with(&["a", "b"]).image_prune_plan(&operator, request).await.unwrap();
+    assert_eq!(plan.frees_at_most_bytes, 20);
+    let done = with(&["b", "a"]).image_prune(&operator, request, Some(&token), None).await.unwrap();
+    let Some(Deed::ImagePrune(prune)) = done.value.deed else { panic!("{:?}", done.value) };
+    assert_eq!(prune.ids, ["a", "b"]);
+    let stale = with(&["a", "b", "c"]).image_prune(&operator, request, Some(&token), None).await;
+    assert!(matches!(stale, Err(Error::Conflict { code: "plan_stale", .. })));
+    let nothing = with(&[]).image_prune(&operator, request, None, None).await;
+    assert!(matches!(nothing, Err(Error::Conflict { code: "nothing_to_do", .. })));
 }
 
 #[tokio::test]
-async fn a_stated_architecture_must_be_among_the_images() {
-    let has = || registry(&["linux/arm64", "linux/riscv64"]);
-    assert!(identify(only(Architecture::Arm64), has(), &[]).await.unwrap().is_some());
-    let refused = identify(only(Architecture::X86_64), has(), &[]).await;
-    check_refused(refused, "required_architecture", "it has linux/arm64, linux/riscv64");
-    // What it has runs nowhere here, which pending tells better than a refusal: a task may state nothing.
-    assert!(identify(task(), registry(&["linux/arm/v7"]), &[]).await.unwrap().is_some());
-}
-
-#[tokio::test]
-async fn an_image_that_does_not_say_is_taken_for_what_its_task_says() {
-    check_refused(identify(task(), registry(&[]), &[]).await, "required_architecture", "does not say");
-    check_refused(identify(task(), silent(), &[None]).await, "required_architecture", "does not say");
-    assert!(identify(only(Architecture::Arm64), registry(&[]), &[]).await.unwrap().is_some());
-}
-
-#[tokio::test]
-async fn nothing_is_asked_for_a_task_without_an_image_or_that_wants_it_unasked() {
-    let unasked = TaskSpec { verify_image: false, ..only(Architecture::Arm64) };
-    assert_eq!(identify(unasked, silent(), &[]).await.unwrap(), None);
-    let plain = TaskSpec { image: None, driver: TaskDriver::None, ..task() };
-    assert_eq!(identify(plain, silent(), &[]).await.unwrap(), None);
+async fn what_engines_say_is_cut_and_cleaned_before_it_is_kept() {
+    let mut doubles = Doubles::none();
+    doubles.containers.expect_report().once().returning(|server, report, _| {
+        assert_eq!(server, HERE);
+        let told = &report.containers[0];
+        assert_eq!(told.name, "we\u{fffd}b");
+        assert_eq!(told.image.chars().count(), 1000);
+        assert!(told.labels.len() <= 100);
+        Ok(())
+    });
+    let mut observed = container(None).observed;
+    observed.name = "we\u{1b}b".to_owned();
+    observed.image = "x".repeat(5000);
+    observed.labels = (0..500).map(|n| (format!("l{n}"), "v".to_owned())).collect();
+    let report = |containers| ContainerReport {
+        session: String::new(),
+        containers,
+        gone: Vec::new(),
+        present: None,
+        usage: None,
+    };
+    let service = doubles.service();
+    service.containers_reported(HERE, report(vec![observed.clone()])).await.unwrap();
+    let many = service.containers_reported(HERE, report(vec![observed; 101])).await;
+    assert!(matches!(many, Err(Error::Invalid { .. })));
 }

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     Result,
-    change::{Change, Done},
+    change::{Change, Done, Once},
     clock::Timestamp,
     ids::{EnrollmentId, OperationId, ServerId},
     page::{Page, PageRequest},
@@ -110,6 +110,18 @@ pub trait Operations: Send + Sync {
 
     /// MUST fail with [`crate::Error::NotFound`] if there is none.
     async fn get(&self, id: OperationId) -> Result<Operation>;
+
+    /// Stores an order that runs no task, under an id of its own, which those who follow are told.
+    async fn create(&self, operation: Operation, change: Change) -> Result<Done<Operation>>;
+
+    /// What [`Operations::create`] answered under this idempotency key, if it is known.
+    async fn answered(&self, once: Once, now: Timestamp) -> Result<Option<Operation>>;
+
+    /// Writes how far such an order is; `operation` was computed from `before`.
+    ///
+    /// MUST fail with [`crate::Error::Stale`] if it is in another state than it was then, and with
+    /// [`crate::Error::NotFound`] if it is gone.
+    async fn update(&self, before: Operation, operation: Operation, change: Change) -> Result<Done<Operation>>;
 
     /// Notes what an operation is at, as long as it is open; unaudited, and nobody who follows is told.
     async fn progress(&self, id: OperationId, message: String) -> Result<()>;

@@ -41,6 +41,16 @@ struct Item {
     operation: Arc<Operation>,
     /// To which session it was told, and when.
     told: Option<Told>,
+    reached: Reached,
+}
+
+/// Whether an agent may know of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// It was never told.
+    No,
+    /// It was told, or another process may have done so.
+    Maybe,
 }
 
 #[derive(Clone)]
@@ -92,6 +102,7 @@ impl Mailbox {
         for item in waiting.take(MOST) {
             let cancelling = item.operation.cancel_requested;
             item.told = Some(Told { session: session.to_owned(), at: now, cancelling });
+            item.reached = Reached::Maybe;
             if cancelling {
                 due.cancel.push(item.operation.id);
             } else {
@@ -107,6 +118,14 @@ impl Mailbox {
         let boxes = self.boxes();
         let items = boxes.get(&server).map(|items| items.operations.values()).into_iter().flatten();
         items.filter(|item| item.operation.state == OperationState::Running).map(|item| item.operation.id).collect()
+    }
+
+    /// Every operation that is open, and whether its agent may have been told of it.
+    #[must_use]
+    pub fn open(&self) -> Vec<(Arc<Operation>, Reached)> {
+        let boxes = self.boxes();
+        let items = boxes.values().flat_map(|items| items.operations.values());
+        items.map(|item| (item.operation.clone(), item.reached)).collect()
     }
 
     /// Asks a server's agent for a stream.
@@ -148,8 +167,9 @@ impl Told {
 impl Items {
     fn put(&mut self, operation: &Arc<Operation>) {
         if operation.state.is_open() {
-            let told = self.operations.get(&operation.id).and_then(|item| item.told.clone());
-            self.operations.insert(operation.id, Item { operation: operation.clone(), told });
+            let known = self.operations.get(&operation.id);
+            let (told, reached) = known.map_or((None, Reached::No), |item| (item.told.clone(), item.reached));
+            self.operations.insert(operation.id, Item { operation: operation.clone(), told, reached });
         } else {
             self.operations.remove(&operation.id);
         }
@@ -167,7 +187,8 @@ impl Follower for Mailbox {
         let there: BTreeSet<ServerId> = state.servers.iter().map(|server| server.id).collect();
         boxes.retain(|server, _| there.contains(server));
         for operation in &state.operations {
-            let item = Item { operation: operation.clone(), told: told.remove(&operation.id) };
+            let told = told.remove(&operation.id);
+            let item = Item { operation: operation.clone(), told, reached: Reached::Maybe };
             boxes.entry(operation.server_id).or_default().operations.insert(operation.id, item);
         }
         let servers: Vec<ServerId> = boxes.keys().copied().collect();

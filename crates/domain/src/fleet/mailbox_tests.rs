@@ -15,6 +15,7 @@ fn operation(id: i64, state: OperationState, cancel_requested: bool) -> Arc<Oper
         kind: OperationKind::RunTask,
         task_id: Some(TaskId(id)),
         attempt: Some(1),
+        deed: None,
         state,
         cancel_requested,
         progress: None,

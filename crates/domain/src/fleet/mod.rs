@@ -5,6 +5,7 @@
 
 mod agent_ports;
 mod agent_service;
+mod deeds;
 mod enrollment;
 mod joining;
 mod mailbox;
@@ -21,7 +22,7 @@ pub use agent_ports::{AgentAccount, Agents, Enrollments, NewAgent, Operations};
 pub use agent_service::{AgentPorts, AgentService};
 pub use enrollment::{ENROLLMENT_HOURS, Enrollment, EnrollmentRequest, EnrollmentService, MAX_USES, NewEnrollment};
 pub use joining::Namesake;
-pub use mailbox::{AgentBell, Due, Mailbox};
+pub use mailbox::{AgentBell, Due, Mailbox, Reached};
 pub use model::{
     Architecture, Driver, Inventory, NewServer, Server, ServerFilter, ServerPatch, ServerSort, ServerStatus, SortKey,
 };

@@ -1,10 +1,12 @@
 //! What agents are told to do, and what came of it.
 
-use super::protocol::{End, Ending};
+use super::protocol::{End, Ending, Order};
 use crate::{
+    Error,
     change::Recorded,
     clock::Timestamp,
-    ids::{OperationId, ServerId, TaskId},
+    containers::wire::{ContainerOrder, ImagePrune, ImagePull},
+    ids::{ContainerId, OperationId, ServerId, TaskId},
     scheduling::{Attempt, AttemptStep, Task},
     words::words,
 };
@@ -15,6 +17,12 @@ words! {
     OperationKind {
         /// Running one attempt of a task, to its end.
         RunTask = "run_task",
+        /// Doing something to a container.
+        Container = "container",
+        /// Pulling an image.
+        ImagePull = "image_pull",
+        /// Removing images.
+        ImagePrune = "image_prune",
     }
 }
 
@@ -58,6 +66,48 @@ impl From<Ending> for OperationState {
     }
 }
 
+/// What an operation brings about that runs no task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Deed {
+    /// Something is done to a container.
+    Container {
+        /// The container.
+        container_id: ContainerId,
+        /// What it was called.
+        name: String,
+        /// What its engine calls it, and what is done.
+        #[serde(flatten)]
+        order: ContainerOrder,
+    },
+    /// An image is pulled.
+    ImagePull(ImagePull),
+    /// Images are removed.
+    ImagePrune(ImagePrune),
+}
+
+impl Deed {
+    /// What kind of operation brings it about.
+    #[must_use]
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Container { .. } => OperationKind::Container,
+            Self::ImagePull(_) => OperationKind::ImagePull,
+            Self::ImagePrune(_) => OperationKind::ImagePrune,
+        }
+    }
+
+    /// What an agent is told.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        match self.clone() {
+            Self::Container { order, .. } => Order::Container(order),
+            Self::ImagePull(pull) => Order::ImagePull(pull),
+            Self::ImagePrune(prune) => Order::ImagePrune(prune),
+        }
+    }
+}
+
 /// One thing that one agent is told to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
@@ -71,6 +121,9 @@ pub struct Operation {
     pub task_id: Option<TaskId>,
     /// The attempt of that task.
     pub attempt: Option<u32>,
+    /// What it brings about, if it runs no task.
+    #[serde(default)]
+    pub deed: Option<Deed>,
     /// How far it is.
     pub state: OperationState,
     /// Whether somebody asked for its end.
@@ -105,6 +158,7 @@ impl Operation {
             kind: OperationKind::RunTask,
             task_id: Some(task.id),
             attempt: Some(attempt.number),
+            deed: None,
             state: OperationState::Queued,
             cancel_requested: false,
             progress: None,
@@ -113,6 +167,56 @@ impl Operation {
             started_at: None,
             finished_at: None,
         })
+    }
+
+    /// The order to bring something about.
+    #[must_use]
+    pub fn to_do(server_id: ServerId, deed: Deed, now: Timestamp) -> Self {
+        Self {
+            id: OperationId(0),
+            server_id,
+            kind: deed.kind(),
+            task_id: None,
+            attempt: None,
+            deed: Some(deed),
+            state: OperationState::Queued,
+            cancel_requested: false,
+            progress: None,
+            result: None,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    /// This operation, which its agent has begun; `None` if that is known.
+    #[must_use]
+    pub fn begun(&self, now: Timestamp) -> Option<Self> {
+        (self.state == OperationState::Queued).then(|| Self {
+            state: OperationState::Running,
+            started_at: Some(now),
+            ..self.clone()
+        })
+    }
+
+    /// This operation, which has ended as its agent says.
+    #[must_use]
+    pub fn ended(&self, end: &End, now: Timestamp) -> Self {
+        Self {
+            state: end.ending.into(),
+            result: Some(end.clone()),
+            progress: None,
+            started_at: self.started_at.or(end.started_at),
+            finished_at: Some(now),
+            ..self.clone()
+        }
+    }
+
+    /// The refusal to hear more of an operation that has ended.
+    #[must_use]
+    pub fn closed(&self) -> Error {
+        let reason = format!("operation {} is {} already; whatever is left of it has to go", self.id, self.state);
+        Error::conflict("operation_closed", reason)
     }
 
     /// This operation after its attempt has gone on.

@@ -4,6 +4,7 @@
 //! fleet disappear.
 
 use crate::{
+    Error, Result,
     clock::Timestamp,
     feed::{Fact, Follower, State},
     ids::ServerId,
@@ -89,6 +90,18 @@ impl Presence {
     #[must_use]
     pub fn is_there(&self, server: ServerId, now: Duration) -> bool {
         self.seats().get(&server).is_some_and(|seat| now < seat.heard + self.grace)
+    }
+
+    /// Makes sure that the agent of a server can be asked for something now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it cannot.
+    pub fn check_there(&self, server: ServerId, now: Duration) -> Result<()> {
+        if self.is_there(server, now) {
+            return Ok(());
+        }
+        let reason = format!("the agent of server {server} cannot be reached at the moment; try again when it is back");
+        Err(Error::Unavailable { reason, source: None })
     }
 
     /// The servers whose agents were heard of within the grace period.

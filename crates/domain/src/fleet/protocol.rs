@@ -7,7 +7,10 @@
 use super::model::{Architecture, Driver};
 use crate::{
     clock::Timestamp,
-    containers::ImageName,
+    containers::{
+        ImageName,
+        wire::{ContainerLogQuery, ContainerOrder, ContainerQuery, ExecQuery, ImagePrune, ImagePull},
+    },
     ids::{OperationId, ServerId, TaskId},
     scheduling::TaskSpec,
     text::Name,
@@ -154,6 +157,12 @@ pub struct Delivery {
 pub enum Order {
     /// Run one attempt of a task, and see it through.
     RunTask(Box<RunTask>),
+    /// Do something to a container of the machine's engine.
+    Container(ContainerOrder),
+    /// Have the engine pull an image.
+    ImagePull(ImagePull),
+    /// Remove images of the engine that nothing uses.
+    ImagePrune(ImagePrune),
     /// Something that this agent is too old for; it reports it as failed with the reason `unsupported`.
     #[serde(other)]
     Unknown,
@@ -231,12 +240,104 @@ pub struct End {
     /// The same in words, for people: the engine's or kernel's own, where there are any.
     #[serde(default)]
     pub detail: Option<String>,
+    /// What else came of it, for operations that bring something about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Box<Outcome>>,
     /// When it began to run, if it did, by the agent's clock.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
     /// When it ended, by the agent's clock.
     #[serde(default)]
     pub finished_at: Option<Timestamp>,
+}
+
+impl End {
+    /// An end that no program told.
+    #[must_use]
+    pub fn without_code(ending: Ending, detail: impl Into<String>) -> Self {
+        Self {
+            ending,
+            exit_code: None,
+            signal: None,
+            reason: None,
+            detail: Some(detail.into()),
+            outcome: None,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    /// The same with texts and lists that are not longer than anybody reads.
+    #[must_use]
+    pub fn bounded(&self) -> Self {
+        const LONGEST: usize = 2000;
+        let cut = |text: &String| text.chars().filter(|c| *c == '\n' || !c.is_control()).take(LONGEST).collect();
+        Self {
+            detail: self.detail.as_ref().map(cut),
+            reason: self.reason.as_ref().map(cut),
+            outcome: self.outcome.as_ref().map(|outcome| Box::new(outcome.bounded())),
+            ..self.clone()
+        }
+    }
+}
+
+/// What came of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Outcome {
+    /// An image was pulled, or was there already.
+    Pulled {
+        /// The engine's id of it.
+        image_id: String,
+        /// The digest by which its registry has it.
+        digest: Option<String>,
+    },
+    /// Images were removed.
+    Pruned {
+        /// The engine's ids of those that are gone.
+        removed: Vec<String>,
+        /// Those that are still there, and why.
+        kept: Vec<KeptImage>,
+        /// How much the disk gained, in bytes.
+        freed_bytes: u64,
+    },
+    /// Something that this side is too old for.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Outcome {
+    /// The same with texts and lists that are not longer than anybody reads.
+    fn bounded(&self) -> Self {
+        const MOST: usize = 5000;
+        const LONGEST: usize = 1000;
+        let cut = |text: &String| text.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+        match self {
+            Self::Pulled { image_id, digest } => {
+                Self::Pulled { image_id: cut(image_id), digest: digest.as_ref().map(cut) }
+            }
+            Self::Pruned { removed, kept, freed_bytes } => {
+                let kept = kept.iter().take(MOST);
+                Self::Pruned {
+                    removed: removed.iter().take(MOST).map(cut).collect(),
+                    kept: kept
+                        .map(|kept| KeptImage { image_id: cut(&kept.image_id), reason: cut(&kept.reason) })
+                        .collect(),
+                    freed_bytes: *freed_bytes,
+                }
+            }
+            Self::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// An image that was not removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptImage {
+    /// The engine's id of it.
+    pub image_id: String,
+    /// Why, in the engine's words.
+    pub reason: String,
 }
 
 /// A stream that the server wants: the agent opens a WebSocket at `/agent/streams/{id}` and sends into it.
@@ -258,6 +359,18 @@ pub enum StreamSource {
     ///
     /// [`EngineImage`]: crate::containers::EngineImage
     Image(ImageQuery),
+    /// The output of a container, as its engine has it.
+    ContainerLogs(ContainerLogQuery),
+    /// What a container uses, as one [`Usage`] a second, until it ends.
+    ///
+    /// [`Usage`]: crate::containers::Usage
+    ContainerStats(ContainerQuery),
+    /// A program in a container.
+    ContainerExec(ExecQuery),
+    /// The images that the engine has, as one list of [`ListedImage`].
+    ///
+    /// [`ListedImage`]: crate::containers::wire::ListedImage
+    Images,
     /// Something that this agent is too old for; it opens the stream and closes it with a reason.
     #[serde(other)]
     Unknown,

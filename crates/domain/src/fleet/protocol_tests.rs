@@ -43,3 +43,23 @@ fn no_token_is_printed() {
     assert_eq!(request.join_token, "slj_secret");
     assert!(!format!("{request:?}").contains("secret"));
 }
+
+#[test]
+fn what_came_of_an_operation_is_bounded_and_obeyed_by_no_terminal() {
+    let told = |outcome| End { outcome: Some(Box::new(outcome)), ..End::without_code(Ending::Completed, "") };
+    let kept = KeptImage { image_id: "sha256:0".to_owned(), reason: format!("\u{1b}[2J{}", "x".repeat(2000)) };
+    let pruned =
+        Outcome::Pruned { removed: vec!["sha256:1\n".to_owned(); 6000], kept: vec![kept; 6000], freed_bytes: 7 };
+    let Some(Outcome::Pruned { removed, kept, freed_bytes: 7 }) = told(pruned).bounded().outcome.map(|told| *told)
+    else {
+        panic!("something else")
+    };
+    assert_eq!((removed.len(), kept.len()), (5000, 5000));
+    assert!(removed.iter().all(|id| id == "sha256:1"));
+    assert!(kept.iter().all(|kept| kept.reason.chars().count() == 1000 && kept.reason.starts_with("[2Jx")));
+    let pulled = Outcome::Pulled { image_id: "a\r".to_owned(), digest: Some("d".repeat(1001)) };
+    let expected = Outcome::Pulled { image_id: "a".to_owned(), digest: Some("d".repeat(1000)) };
+    assert_eq!(told(pulled).bounded().outcome, Some(Box::new(expected)));
+    let end = End::without_code(Ending::Completed, "done");
+    assert_eq!(end.bounded(), end);
+}

@@ -16,11 +16,14 @@ pub enum Room {
     Pools,
     /// Tasks and where they run.
     Scheduling,
+    /// Containers and images.
+    Containers,
 }
 
 impl Room {
     /// Every room.
-    pub const ALL: [Self; 5] = [Self::Identity, Self::Audit, Self::Fleet, Self::Pools, Self::Scheduling];
+    pub const ALL: [Self; 6] =
+        [Self::Identity, Self::Audit, Self::Fleet, Self::Pools, Self::Scheduling, Self::Containers];
 
     /// The room's name on every floor.
     #[must_use]
@@ -31,6 +34,7 @@ impl Room {
             Self::Fleet => "fleet",
             Self::Pools => "pools",
             Self::Scheduling => "scheduling",
+            Self::Containers => "containers",
         }
     }
 }
@@ -174,6 +178,8 @@ operations! {
     AgentResult = "agent_result", "agent.result", Access::Agent;
     /// Send what was asked for.
     AgentStream = "agent_stream", "agent.stream", Access::Agent;
+    /// Say what containers the machine's engine has.
+    AgentContainers = "agent_containers", "agent.containers", Access::Agent;
     /// Make a pool.
     PoolCreate = "pool_create", "pool.create", Access::Change(Room::Pools);
     /// List pools.
@@ -210,6 +216,32 @@ operations! {
     TaskRetry = "task_retry", "task.retry", Access::Change(Room::Scheduling);
     /// Remove a task.
     TaskDelete = "task_delete", "task.delete", Access::Change(Room::Scheduling);
+    /// List containers.
+    ContainerList = "container_list", "container.list", Access::Read(Room::Containers);
+    /// Look at a container.
+    ContainerGet = "container_get", "container.get", Access::Read(Room::Containers);
+    /// Start a container on a server.
+    ContainerCreate = "container_create", "task.create", Access::Change(Room::Scheduling);
+    /// Start a container of an image on a server.
+    ServerDocker = "server_docker", "task.create", Access::Change(Room::Scheduling);
+    /// Do something to a container.
+    ContainerAct = "container_act", "container.act", Access::Change(Room::Containers);
+    /// Remove a container.
+    ContainerDelete = "container_delete", "container.remove", Access::Change(Room::Containers);
+    /// Read the output of a container.
+    ContainerLogs = "container_logs", "container.logs", Access::Read(Room::Containers);
+    /// The same at its other path.
+    ContainerLogsAlias = "container_logs_alias", "container.logs", Access::Read(Room::Containers);
+    /// Watch what a container uses.
+    ContainerStats = "container_stats", "container.stats", Access::Read(Room::Containers);
+    /// Run a program in a container.
+    ContainerExec = "container_exec", "container.exec", Access::Change(Room::Containers);
+    /// List the images of a server.
+    ImageList = "image_list", "image.list", Access::Read(Room::Containers);
+    /// Pull an image to a server.
+    ImagePull = "image_pull", "image.pull", Access::Change(Room::Containers);
+    /// Remove images that nothing uses from a server.
+    ImagePrune = "image_prune", "image.prune", Access::Change(Room::Containers);
     /// Compare what is reserved with what tasks hold.
     LedgerCheck = "ledger_check", "ledger.check", Access::Read(Room::Scheduling);
     /// Set what is reserved to what tasks hold.

@@ -201,16 +201,18 @@ impl SessionService {
         Ok(ticket)
     }
 
-    /// Takes a ticket: who it was given to, if it is still good. Nobody can take it again.
+    /// Takes a ticket: who it was given to, if it is still good, and the digest of the secret that it stands for, with
+    /// which [`SessionService::still`] goes on asking. Nobody can take it again.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] if the ticket is unknown, taken or expired.
-    pub async fn ticket_redeem(&self, ticket: &Secret, request_id: Option<String>) -> Result<Actor> {
+    pub async fn ticket_redeem(&self, ticket: &Secret, request_id: Option<String>) -> Result<(Actor, String), Denied> {
         let taken = self.sessions.ticket_take(&ticket.digest(), self.clock.now()).await?;
         let refused = || Error::Unauthenticated {
             reason: "the ticket was used already or has expired; ask for another".to_owned(),
         };
-        self.actor_of(&taken.ok_or_else(refused)?, request_id).await.map_err(|denied| denied.error)
+        let digest = taken.ok_or_else(refused)?;
+        Ok((self.actor_of(&digest, request_id).await?, digest))
     }
 
     /// Who the bearer of `secret` is.

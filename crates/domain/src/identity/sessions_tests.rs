@@ -298,9 +298,9 @@ async fn a_ticket_opens_once_as_who_asked_for_it() {
     let ticket = app.ticket(&login.secret).await;
     assert_eq!(ticket.expires_at, START + TimeDelta::seconds(TICKET_SECONDS));
     assert_eq!(app.memory.last_entry().action, "ticket.create");
-    let actor = app.service.ticket_redeem(&ticket.secret, None).await.unwrap();
+    let (actor, _) = app.service.ticket_redeem(&ticket.secret, None).await.unwrap();
     assert_eq!(actor.label(), "user:alice");
-    let again = app.service.ticket_redeem(&ticket.secret, None).await;
+    let again = app.service.ticket_redeem(&ticket.secret, None).await.map_err(|denied| denied.error);
     let Err(Error::Unauthenticated { reason }) = again else { panic!("{again:?}") };
     assert!(reason.contains("used already or has expired"), "{reason}");
 }

@@ -19,6 +19,7 @@ fn exec_format() -> End {
         signal: None,
         reason: Some("exec_format".to_owned()),
         detail: Some("exec /bin/x: Exec format error".to_owned()),
+        outcome: None,
         started_at: None,
         finished_at: None,
     }

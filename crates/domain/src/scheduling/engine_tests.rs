@@ -62,7 +62,7 @@ fn a_task_that_does_not_fit_blocks_nobody() {
 fn tasks_whose_images_are_elsewhere_do_not_wait_for_one_another() {
     let mut world = World::of(&[1, 1]);
     let on = |server: i64| {
-        let truth = ImageTruth { digest: None, platforms: Vec::new(), servers: vec![ServerId(server)] };
+        let truth = ImageTruth { servers: vec![ServerId(server)], ..ImageTruth::default() };
         TaskSpec { image_truth: Some(truth), ..spec(cores(1)) }
     };
     for server in [1, 1, 2, 2] {

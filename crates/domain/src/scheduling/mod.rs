@@ -13,7 +13,7 @@ mod engine;
 mod environment;
 mod explain;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod holds;
 pub mod ledger;
 mod lifecycle;

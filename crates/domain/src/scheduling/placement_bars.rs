@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     fleet::{Architecture, Inventory, Server},
+    ids::ServerId,
     scheduling::{
         ArchitectureNeed, ArchitectureSet, explain,
         fixtures::{cores, server, spec},
@@ -51,6 +52,24 @@ fn a_server_says_what_is_barred_if_nothing_else_is_in_the_way() {
     check(Universal, true, &[X86_64], None);
     check(Universal, true, &[Arm64], None);
     check(Only(X86_64), false, &[Arm64], None);
+}
+
+#[test]
+fn a_task_that_is_bound_to_a_server_goes_nowhere_else() {
+    let mut fleet = FleetSnapshot::default();
+    for id in 1..4 {
+        fleet.upsert_server(&server(id, cores(4)));
+    }
+    let bound = |id, demand| {
+        let task = TaskSpec { required_server_id: Some(ServerId(id)), ..spec(demand) };
+        plan_barring(&fleet, &task, ArchitectureSet::default())
+    };
+    assert_eq!(bound(2, cores(1)).placement.map(|(server, _)| server), Some(ServerId(2)));
+    let full = bound(3, cores(5));
+    assert_eq!(full.placement, None);
+    let told: Vec<_> = explain(&full).into_iter().map(|reason| (reason.code, reason.servers)).collect();
+    assert_eq!(told, [("insufficient_cpu", 3), ("server_mismatch", 2)]);
+    assert_eq!(bound(9, cores(1)).placement, None);
 }
 
 #[test]

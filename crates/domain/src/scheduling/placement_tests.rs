@@ -365,8 +365,13 @@ pub(super) fn any_task() -> impl Strategy<Value = TaskSpec> {
 
 fn any_image() -> impl Strategy<Value = ImageTruth> {
     let servers = prop::collection::btree_set((1..9_i64).prop_map(ServerId), 0..4);
-    (prop::collection::vec(any_architecture().prop_map(Platform::of), 0..3), servers)
-        .prop_map(|(platforms, servers)| ImageTruth { digest: None, platforms, servers: servers.into_iter().collect() })
+    (prop::collection::vec(any_architecture().prop_map(Platform::of), 0..3), servers).prop_map(
+        |(platforms, servers)| ImageTruth {
+            platforms,
+            servers: servers.into_iter().collect(),
+            ..ImageTruth::default()
+        },
+    )
 }
 
 /// Servers are numbered from 1 in their order, and there are two pools.

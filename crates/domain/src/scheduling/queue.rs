@@ -93,6 +93,7 @@ struct ClassKey {
     gist: Gist,
     labels: BTreeMap<String, String>,
     servers: Vec<ServerId>,
+    server: Option<ServerId>,
     holder: Option<TaskId>,
 }
 
@@ -319,8 +320,8 @@ impl Queue {
     fn join(&mut self, id: TaskId, waiting: &Waiting, holder: Option<TaskId>) -> usize {
         let spec = &waiting.spec;
         let gist = Gist::of(spec).barring(waiting.barred);
-        let servers = spec.image_servers().to_vec();
-        let key = ClassKey { gist, labels: spec.labels.as_map().clone(), servers, holder };
+        let (servers, server) = (spec.image_servers().to_vec(), spec.required_server_id);
+        let key = ClassKey { gist, labels: spec.labels.as_map().clone(), servers, server, holder };
         let turn = Turn::of(id, spec);
         if let Some(at) = self.keys.get(&key).copied() {
             if let Some(class) = self.classes.get_mut(at).and_then(Option::as_mut) {

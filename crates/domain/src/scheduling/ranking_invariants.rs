@@ -107,7 +107,7 @@ fn any_limits() -> impl Strategy<Value = Limits> {
 
 /// An image that only some servers have.
 fn kept() -> ImageTruth {
-    ImageTruth { digest: None, platforms: Vec::new(), servers: (1..12).step_by(2).map(ServerId).collect() }
+    ImageTruth { servers: (1..12).step_by(2).map(ServerId).collect(), ..ImageTruth::default() }
 }
 
 /// Of the tasks, those of one class.
@@ -115,7 +115,7 @@ fn spec_of(class: u8) -> TaskSpec {
     let demand = |cpu_millis, memory_mib, gpus| Resources { cpu_millis, memory_mib, gpus, ..Resources::default() };
     match class {
         0 => spec(demand(1, 0, 0)),
-        1 => spec(demand(2, 1, 0)),
+        1 => TaskSpec { required_server_id: Some(ServerId(3)), ..spec(demand(2, 1, 0)) },
         2 => TaskSpec { pool_id: Some(PoolId(2)), ..spec(demand(1, 1, 0)) },
         3 => TaskSpec { labels: tags(&[("zone", "a")]), image_truth: Some(kept()), ..spec(demand(1, 2, 0)) },
         4 => TaskSpec {

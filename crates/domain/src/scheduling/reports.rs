@@ -12,7 +12,6 @@ use crate::{
     clock::{Clock, Timestamp},
     fleet::{
         Operations, Server, Servers,
-        operations::Operation,
         protocol::{End, Ending},
     },
     identity::Actor,
@@ -61,7 +60,7 @@ impl WorkReports {
     /// # Errors
     /// As [`WorkReports::started`].
     pub async fn ended(&self, actor: &Actor, server: ServerId, id: OperationId, end: &End) -> Result<()> {
-        let end = &bounded(end);
+        let end = &end.bounded();
         let operation = self.operations.get(id).await?;
         // The answer to the first report was lost.
         if operation.server_id == server && operation.result.as_ref() == Some(end) {
@@ -138,18 +137,18 @@ impl WorkReports {
             return Err(Error::not_found("operation", id));
         }
         let (Some(task_id), Some(attempt)) = (operation.task_id, operation.attempt) else {
-            return Err(closed(&operation));
+            return Err(operation.closed());
         };
         if !operation.state.is_open() {
-            return Err(closed(&operation));
+            return Err(operation.closed());
         }
         let task = match self.tasks.get(task_id).await {
-            Err(Error::NotFound { .. }) => return Err(closed(&operation)),
+            Err(Error::NotFound { .. }) => return Err(operation.closed()),
             found => found?,
         };
         self.change(actor, action, &task, |task, now| {
             if task.attempt != attempt || !task.status.holds() {
-                return Err(closed(&operation));
+                return Err(operation.closed());
             }
             compute(task, now)
         })
@@ -180,18 +179,6 @@ impl WorkReports {
 /// When something began that ended before anybody said so: as its agent says, whose clock may be another's.
 pub(super) fn began_at(end: &End, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
     end.started_at.map(|at| at.trunc_subsecs(6).clamp(since.min(now), now))
-}
-
-/// The same with texts that are not longer than anybody reads.
-fn bounded(end: &End) -> End {
-    const LONGEST: usize = 2000;
-    let cut = |text: &String| text.chars().filter(|c| *c == '\n' || !c.is_control()).take(LONGEST).collect();
-    End { detail: end.detail.as_ref().map(cut), reason: end.reason.as_ref().map(cut), ..end.clone() }
-}
-
-fn closed(operation: &Operation) -> Error {
-    let reason = format!("operation {} is {} already; whatever is left of it has to go", operation.id, operation.state);
-    Error::conflict("operation_closed", reason)
 }
 
 impl AttemptEnd {
@@ -270,7 +257,7 @@ impl Task {
         let placed = [TaskStatus::Scheduled, TaskStatus::Running, TaskStatus::Unknown];
         self.only_from(&placed, "only a placed task can end")?;
         let AttemptEnd { status, reason, .. } = AttemptEnd::told_by(end, asked);
-        let detail = bounded(end).detail;
+        let detail = end.bounded().detail;
         let since = self.scheduled_at.unwrap_or(now);
         let started_at = self.started_at.or_else(|| began_at(end, since, now));
         let ended = |status| Self { started_at, finished_at: Some(now), ..self.moved(status, now) };

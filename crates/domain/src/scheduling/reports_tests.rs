@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     fleet::{
         Architecture, MockOperations, MockServers, Server,
-        operations::{OperationKind, OperationState},
+        operations::{Operation, OperationKind, OperationState},
     },
     ids::TaskId,
     scheduling::{
@@ -16,7 +16,16 @@ const HERE: ServerId = ServerId(5);
 const ID: OperationId = OperationId(9);
 
 fn end(ending: Ending) -> End {
-    End { ending, exit_code: None, signal: None, reason: None, detail: None, started_at: None, finished_at: None }
+    End {
+        ending,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        detail: None,
+        outcome: None,
+        started_at: None,
+        finished_at: None,
+    }
 }
 
 /// A task of two attempts that an agent runs, in its first.
@@ -33,6 +42,7 @@ fn operation(state: OperationState) -> Operation {
         kind: OperationKind::RunTask,
         task_id: Some(TaskId(7)),
         attempt: Some(1),
+        deed: None,
         state,
         cancel_requested: false,
         progress: None,

@@ -115,6 +115,8 @@ pub(super) struct Need<'a> {
     pub(super) labels: &'a Tags,
     /// In order; nothing where any will do.
     servers: &'a [ServerId],
+    /// The only one that will do, if its user says so.
+    server: Option<ServerId>,
     /// The slot of its pool; `None` if it may run in any.
     pool: Option<usize>,
     /// All ones for a resource that it does not ask for.
@@ -126,7 +128,8 @@ impl<'a> Need<'a> {
         // No server is in a slot that there is not, so a pool that is not known is one that no server is in.
         let pool = gist.pool.map(|id| fleet.pool_slot(id).unwrap_or(usize::MAX));
         let not_asked = gist.demand.map(|demand| if demand > 0 { 0 } else { u64::MAX });
-        Self { gist, labels: &spec.labels, servers: spec.image_servers(), pool, not_asked }
+        let (servers, server) = (spec.image_servers(), spec.required_server_id);
+        Self { gist, labels: &spec.labels, servers, server, pool, not_asked }
     }
 
     /// Evaluates every rule for the server in `slot`, which is `row`, as far as `sink` wants to hear. `Continue` means
@@ -151,6 +154,9 @@ impl<'a> Need<'a> {
     ) -> ControlFlow<()> {
         self.kind(row, sink)?;
         availability(row, sink)?;
+        if self.server.is_some_and(|server| server != row.id) {
+            sink.refuse(|| Unfit::Server)?;
+        }
         if !self.servers.is_empty() && self.servers.binary_search(&row.id).is_err() {
             sink.refuse(|| Unfit::Image)?;
         }

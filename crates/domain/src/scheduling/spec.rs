@@ -223,6 +223,9 @@ pub struct TaskSpec {
     /// The pool that it must run in; any server if absent.
     #[serde(default)]
     pub pool_id: Option<PoolId>,
+    /// The server that it must run on; any if absent.
+    #[serde(default)]
+    pub required_server_id: Option<ServerId>,
     /// Tags that its server must have, every one of them.
     #[serde(default)]
     pub labels: Tags,
@@ -273,6 +276,7 @@ impl TaskSpec {
             ports: Vec::new(),
             mounts: Vec::new(),
             pool_id: None,
+            required_server_id: None,
             labels: Tags::default(),
             allow_emulation: false,
             priority: Priority::default(),

@@ -44,6 +44,8 @@ pub enum Unfit {
         /// What it has of it.
         capacity: i64,
     },
+    /// It is not the server that the task must run on.
+    Server,
     /// It does not have the task's image, which cannot be pulled.
     Image,
     /// It lacks tags that the task selects by.
@@ -83,6 +85,7 @@ impl Unfit {
             Self::Provisioning => "provisioning",
             Self::Cordoned => "cordoned",
             Self::Pool => "pool_mismatch",
+            Self::Server => "server_mismatch",
             Self::Image => "image_missing",
             Self::Labels => "labels_mismatch",
             Self::Held(_) | Self::PoolHeld(_) => "held",
@@ -126,6 +129,7 @@ impl Unfit {
             | Self::Emulation
             | Self::Driver(_)
             | Self::Pool
+            | Self::Server
             | Self::Image
             | Self::Labels => 2000,
         }
@@ -186,6 +190,7 @@ impl Subject {
             Unfit::Provisioning => "is still being set up".to_owned(),
             Unfit::Cordoned => "is cordoned: it takes no new work".to_owned(),
             Unfit::Pool => self.told_pool(task),
+            Unfit::Server => "is not the server that the task must run on".to_owned(),
             Unfit::Image => "does not have the task's image, which was found in no registry".to_owned(),
             Unfit::Labels => self.told_labels(task),
             Unfit::Room { resource, needs: 0, free, .. } => {

@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use diesel::prelude::*;
 use domain::{
     Error, Result,
-    change::Recorded,
+    audit::AuditEntry,
+    change::{Change, Done, Once, Recorded},
     clock::Timestamp,
     feed::Fact,
     fleet::{
@@ -42,6 +43,7 @@ struct Row {
     created_at_us: i64,
     started_at_us: Option<i64>,
     finished_at_us: Option<i64>,
+    deed: Option<String>,
 }
 
 impl TryFrom<Row> for Operation {
@@ -55,6 +57,7 @@ impl TryFrom<Row> for Operation {
             kind: word(&row.kind, OperationKind::parse)?,
             task_id: row.task_id.map(TaskId),
             attempt: attempt.map_err(|error| corrupt(error.to_string()))?,
+            deed: row.deed.as_deref().map(from_json).transpose()?,
             state: word(&row.state, OperationState::parse)?,
             cancel_requested: row.cancel_requested,
             progress: row.progress,
@@ -103,6 +106,7 @@ struct NewRow {
     task_id: Option<i64>,
     attempt: Option<i64>,
     created_at_us: i64,
+    deed: Option<String>,
     #[diesel(embed)]
     state: Course,
 }
@@ -117,6 +121,7 @@ impl TryFrom<&Operation> for NewRow {
             task_id: operation.task_id.map(|task| task.0),
             attempt: operation.attempt.map(i64::from),
             created_at_us: to_us(operation.created_at),
+            deed: operation.deed.as_ref().map(to_json).transpose()?,
             state: Course::try_from(operation)?,
         })
     }
@@ -149,6 +154,33 @@ pub(crate) fn insert_all(
         Ok(Arc::new(Operation { id: OperationId(id), ..order }))
     };
     orders.into_iter().map(stored).collect()
+}
+
+/// Stores an order that runs no task, and tells its agent.
+fn create(
+    connection: &mut AnyConnection,
+    operation: &Operation,
+    entry: AuditEntry,
+) -> Result<(Operation, Trace), Failure> {
+    let row = NewRow::try_from(operation)?;
+    let id: i64 =
+        diesel::insert_into(operations::table).values(row).returning(operations::id).get_result(connection)?;
+    let operation = Operation { id: OperationId(id), ..operation.clone() };
+    let trace = Trace::from(entry).telling(Fact::Operation(Arc::new(operation.clone())));
+    Ok((operation, trace))
+}
+
+/// Writes how far such an order is, unless it went on since `before`.
+fn go_on(connection: &mut AnyConnection, before: &Operation, after: &Operation) -> Result<(), Failure> {
+    let unchanged = operations::table
+        .find(after.id.0)
+        .filter(operations::state.eq(before.state.as_str()))
+        .filter(operations::cancel_requested.eq(before.cancel_requested));
+    if update!(connection, diesel::update(unchanged).set(&Course::try_from(after)?))? == 0 {
+        load(connection, after.id)?;
+        return Err(Error::Stale { what: format!("operation {}", after.id), current: 0 }.into());
+    }
+    Ok(())
 }
 
 /// Writes what a step of `attempt` does to the operation by which an agent runs it; `None` if it does nothing.
@@ -245,6 +277,24 @@ impl Operations for DieselOperations {
 
     async fn get(&self, id: OperationId) -> Result<Operation> {
         self.database.read(move |connection| load(connection, id)).await
+    }
+
+    async fn create(&self, operation: Operation, change: Change) -> Result<Done<Operation>> {
+        self.database.write(change, move |connection, entry| create(connection, &operation, entry)).await
+    }
+
+    async fn answered(&self, once: Once, now: Timestamp) -> Result<Option<Operation>> {
+        self.database.answered(once, now).await
+    }
+
+    async fn update(&self, before: Operation, operation: Operation, change: Change) -> Result<Done<Operation>> {
+        self.database
+            .write(change, move |connection, entry| {
+                go_on(connection, &before, &operation)?;
+                let trace = Trace::from(entry).telling(Fact::Operation(Arc::new(operation.clone())));
+                Ok((operation.clone(), trace))
+            })
+            .await
     }
 
     async fn progress(&self, id: OperationId, message: String) -> Result<()> {

@@ -8,7 +8,8 @@ use diesel::{
 };
 
 /// Tables whose ids the database counts up.
-const COUNTED: [&str; 8] = ["pools", "servers", "enrollments", "tasks", "operations", "users", "tokens", "sessions"];
+const COUNTED: [&str; 9] =
+    ["pools", "servers", "enrollments", "tasks", "operations", "containers", "users", "tokens", "sessions"];
 /// Rows that are inserted by one statement; `SQLite` takes 32,766 parameters.
 const STEP: usize = 500;
 
@@ -132,8 +133,13 @@ tables! {
     operations (id) {
         id: i64, server_id: i64, kind: String, task_id: Option<i64>, attempt: Option<i64>, state: String,
         cancel_requested: bool, progress: Option<String>, result: Option<String>, created_at_us: i64,
-        started_at_us: Option<i64>, finished_at_us: Option<i64>,
+        started_at_us: Option<i64>, finished_at_us: Option<i64>, deed: Option<String>,
     }
+    containers (id) {
+        id: i64, server_id: i64, engine_id: String, state: String, project: Option<String>, task_id: Option<i64>,
+        search_text: String, observed: String, usage: Option<String>,
+    }
+    container_reports (server_id) { server_id: i64, reported_at_us: i64, session: String }
     users (id) {
         id: i64, name: String, role: String, password_hash: String, disabled: bool, revision: i64,
         created_at_us: i64, updated_at_us: i64,

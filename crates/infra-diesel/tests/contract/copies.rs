@@ -1,11 +1,12 @@
 //! Backups, restores and copies bring everything that is about agents, and ids go on after it.
 
 use crate::{
-    on_both,
+    containers, on_both,
     store::{Process, Store, agents_task, at, change, entry, placement, seal},
     tasks::write,
 };
 use domain::{
+    containers::{ContainerFilter, Containers},
     fleet::{
         Agents, Architecture, Enrollments, Operations, Servers,
         operations::{Operation, OperationFilter, OperationState},
@@ -23,6 +24,7 @@ on_both!(a_copy_has_what_is_about_agents, a_backup_and_a_restore_have_what_is_ab
 async fn fill(store: &Store) {
     let server = store.joined("edge-1").await;
     store.enrollment("unused").await;
+    store.containers.report(server.id, containers::report(&[("a", "web"), ("b", "db")]), at(66)).await.unwrap();
     for n in 0..2 {
         let task = store.tasks.create(agents_task(&format!("task-{n}")), change("task.create")).await.unwrap().value;
         store.tasks.place(vec![placement(&task, server.id)]).await.unwrap();
@@ -52,6 +54,11 @@ async fn check_same(store: &Store, there: &Process) {
     assert!(there.sessions.find_credential("agent-edge-1").await.unwrap().is_some());
     let tasks = async |process: &Process| process.tasks.list(TaskFilter::default(), PageRequest::default()).await;
     assert_eq!(tasks(there).await.unwrap().items, tasks(store).await.unwrap().items);
+    let containers = async |process: &Process| {
+        process.containers.list(ContainerFilter::default(), PageRequest::default()).await.unwrap()
+    };
+    assert_eq!(containers(there).await.total, 2);
+    assert_eq!(containers(there).await, containers(store).await);
     let found = operations(there).await;
     assert_eq!(found, operations(store).await);
     let states: Vec<_> = found.iter().map(|operation| operation.state).collect();

@@ -6,6 +6,7 @@
 mod agents;
 mod audit;
 mod concurrency;
+mod containers;
 mod copies;
 mod enrollments;
 mod failures;

@@ -121,6 +121,7 @@ fn queued(id: OperationId, server: ServerId, task: &Task, at: Timestamp) -> Oper
         kind: OperationKind::RunTask,
         task_id: Some(task.id),
         attempt: Some(task.attempt),
+        deed: None,
         state: OperationState::Queued,
         cancel_requested: false,
         progress: None,
@@ -139,6 +140,7 @@ pub(crate) fn end(ending: Ending) -> End {
         signal: Some(9),
         reason: (ending == Ending::Failed).then(|| "out_of_memory".to_owned()),
         detail: Some("the kernel's words\nin lines".to_owned()),
+        outcome: None,
         started_at: Some(at(71)),
         finished_at: Some(at(79)),
     }

@@ -20,8 +20,8 @@ use domain::{
     units::Resources,
 };
 use infra_diesel::{
-    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselEnrollments, DieselOperations,
-    DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers, migrate,
+    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselContainers, DieselEnrollments,
+    DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers, migrate,
 };
 use std::{
     fmt::Debug,
@@ -40,6 +40,7 @@ pub(crate) struct Process {
     pub(crate) enrollments: DieselEnrollments,
     pub(crate) agents: DieselAgents,
     pub(crate) operations: DieselOperations,
+    pub(crate) containers: DieselContainers,
     pub(crate) pools: DieselPools,
     pub(crate) tasks: DieselTasks,
     pub(crate) users: DieselUsers,
@@ -71,6 +72,7 @@ impl Process {
             enrollments: DieselEnrollments::new(database.clone()),
             agents: DieselAgents::new(database.clone()),
             operations: DieselOperations::new(database.clone()),
+            containers: DieselContainers::new(database.clone()),
             pools: DieselPools::new(database.clone()),
             tasks: DieselTasks::new(database.clone()),
             users: DieselUsers::new(database.clone()),

@@ -53,6 +53,10 @@ impl Engines for Nobody {
     async fn look_up(&self, name: &ImageName) -> Vec<(ServerId, EngineImage)> {
         unreachable!("{name}")
     }
+
+    async fn images(&self, _: ServerId) -> domain::Result<Vec<domain::containers::wire::ListedImage>> {
+        Ok(Vec::new())
+    }
 }
 
 fn service(process: &Process) -> (TaskService, Arc<Desk>) {

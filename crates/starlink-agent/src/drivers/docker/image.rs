@@ -10,7 +10,7 @@ use bollard::{
     query_parameters::CreateImageOptions,
 };
 use domain::{
-    containers::{EngineImage, ImageName, Platform},
+    containers::{EngineImage, ImageName, ImageTruth, Platform},
     fleet::Architecture,
     scheduling::{ArchitectureSet, TaskSpec, reason},
 };
@@ -42,12 +42,13 @@ impl DockerDriver {
         let named = spec.image.as_deref().unwrap_or_default().trim();
         let named = ImageName::parse(named)
             .map_err(|reason| Failure::new(reason::IMAGE_MISSING, format!("{named:?} {reason}")))?;
-        let name = named.as_str();
         let version = self.patiently(|client: Docker| async move { client.version().await });
         let version = version.await.map_err(|trouble| trouble.into_failure(reason::START_FAILED))?;
         let machine = Machine::new(version.arch.unwrap_or_default(), spec, |native| {
             inventory::emulated(&self.options.root, native)
         });
+        let named = machine.named(named, spec.image_truth.as_ref());
+        let name = named.as_str();
         let found = self.inspect_image(name).await?.map(|image| machine.fit(name, &image));
         if let Some(Ok(platform)) = found {
             return Ok(Image { name: name.to_owned(), platform });
@@ -198,14 +199,26 @@ impl Machine {
         Self { engine, native, emulated, wanted: spec.architectures() }
     }
 
-    /// What is asked for in a pull; nothing where the engine's own choice is right.
-    fn platform(&self) -> String {
+    /// What an image has to be for; nothing where the engine's own choice is right.
+    fn foreign(&self) -> Option<Architecture> {
         if self.native.is_none_or(|native| self.wanted.contains(native)) {
-            return String::new();
+            return None;
         }
         let wanted = |one: &Architecture| self.wanted.contains(*one);
         let emulated = self.emulated.iter().copied().find(wanted);
-        emulated.or_else(|| Architecture::ALL.into_iter().find(wanted)).map(asked_as).unwrap_or_default()
+        emulated.or_else(|| Architecture::ALL.into_iter().find(wanted))
+    }
+
+    /// What is asked for in a pull.
+    fn platform(&self) -> String {
+        self.foreign().map(asked_as).unwrap_or_default()
+    }
+
+    /// What an image is called here. Engines have but one image by the digest of an index, which is left to what is
+    /// native: what was built for something else goes by its own.
+    fn named(&self, name: ImageName, truth: Option<&ImageTruth>) -> ImageName {
+        let digest = self.foreign().and_then(|foreign| truth?.manifest(foreign));
+        digest.and_then(|digest| ImageName::parse(&name.pinned(digest)).ok()).unwrap_or(name)
     }
 
     /// What an image has to be asked for as, if it runs here.

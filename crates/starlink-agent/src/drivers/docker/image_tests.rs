@@ -1,6 +1,6 @@
 use super::*;
 use bollard::models::ProgressDetail;
-use domain::{containers::ImageTruth, scheduling::ArchitectureNeed, text::Name, units::Resources};
+use domain::{scheduling::ArchitectureNeed, text::Name, units::Resources};
 
 fn machine(engine: &str, need: ArchitectureNeed, emulated: &[Architecture], allow: bool) -> Machine {
     let name = Name::parse("x").unwrap();
@@ -71,6 +71,25 @@ fn of_an_image_for_others_only_what_is_emulated_here_is_asked_for() {
     };
     let machine = Machine::new("amd64".to_owned(), &spec, |_| vec![Architecture::Riscv64]);
     assert_eq!(machine.platform(), "linux/riscv64");
+}
+
+#[test]
+fn of_an_index_what_is_not_native_goes_by_a_digest_of_its_own() {
+    let platforms = [Architecture::X86_64, Architecture::Arm64].map(Platform::of);
+    let manifests = platforms.into_iter().zip(["sha256:2", "sha256:3"].map(str::to_owned)).collect();
+    let index = ImageTruth::indexed("sha256:1", manifests);
+    let check = |need, truth, expected: &str| {
+        let machine = machine("amd64", need, &[Architecture::Arm64], true);
+        let named = machine.named(ImageName::parse("r.example/x@sha256:1").unwrap(), truth);
+        assert_eq!(named.as_str(), format!("r.example/x@{expected}"), "{need:?}");
+    };
+    check(ArchitectureNeed::Universal, Some(&index), "sha256:1");
+    check(ArchitectureNeed::Only(Architecture::X86_64), Some(&index), "sha256:1");
+    check(ArchitectureNeed::Only(Architecture::Arm64), Some(&index), "sha256:3");
+    // It is no index, or nobody has asked.
+    let alone = ImageTruth::pulled("sha256:1", vec![Platform::of(Architecture::Arm64)]);
+    check(ArchitectureNeed::Only(Architecture::Arm64), Some(&alone), "sha256:1");
+    check(ArchitectureNeed::Only(Architecture::Arm64), None, "sha256:1");
 }
 
 fn news(layer: &str, status: &str, progress: Option<(i64, i64)>) -> CreateImageInfo {

@@ -1,0 +1,3 @@
+ALTER TABLE operations DROP COLUMN deed;
+DROP TABLE container_reports;
+DROP TABLE containers;
