@@ -11,6 +11,7 @@ pub use host::{Host, HostError, HostOptions};
 
 use crate::{
     client::{SetupError, Wire},
+    containers::ContainerPeriods,
     journal::Journal,
     logs,
     runner::{Drivers, RunnerPeriods},
@@ -47,6 +48,11 @@ impl Default for Periods {
                 refused: seconds(60),
                 inventory: seconds(60),
                 ping: seconds(30),
+                containers: ContainerPeriods {
+                    gather: Duration::from_millis(100),
+                    count: seconds(30),
+                    full: seconds(300),
+                },
             },
             runner: RunnerPeriods {
                 grace: seconds(10),

@@ -10,8 +10,10 @@ mod tls;
 pub use address::{PlainHttp, ServerAddress};
 pub use error::{CallError, Meaning};
 pub use tls::TlsError;
+pub(crate) use tls::trusting_nobody;
 
 use domain::{
+    containers::wire::ContainerReport,
     fleet::protocol::{
         Deliveries, Delivery, EnrollRequest, Enrolled, InventoryReport, Order, ProgressReport, ResultReport,
         SessionOpened, SessionRequest, StartedReport, StreamOrder, StreamSource,
@@ -188,6 +190,14 @@ impl Client {
             inventory: &'a InventoryReport,
         }
         self.tell(&["inventory"], &Body { session, inventory }).await
+    }
+
+    /// Tells what containers there are.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn containers(&self, report: &ContainerReport) -> Result<(), CallError> {
+        self.tell(&["containers"], report).await
     }
 
     /// Tells that an operation runs.

@@ -177,6 +177,9 @@ impl Memory {
             Entry::Begun { operation, work, order, at } => {
                 self.records.insert(operation, Record::begun(work, order, at));
             }
+            Entry::Undertaken { operation, deed, at } => {
+                self.records.insert(operation, Record::undertaken(deed, at));
+            }
             Entry::Running { operation, at } => {
                 if let Some(record) = self.records.get_mut(&operation) {
                     record.running_since = Some(at);
@@ -190,8 +193,8 @@ impl Memory {
             Entry::Retracted { operation } => {
                 self.records.remove(&operation);
             }
-            Entry::Ended { operation, work, end } => {
-                let record = self.records.entry(operation).or_insert_with(|| Record::not_begun(work));
+            Entry::Ended { operation, work, deed, end } => {
+                let record = self.records.entry(operation).or_insert_with(|| Record::not_begun(work, deed));
                 record.end = Some(end);
             }
             Entry::Reported { operation } => self.close(operation),

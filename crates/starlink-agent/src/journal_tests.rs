@@ -55,10 +55,11 @@ fn ended(number: i64) -> Entry {
         signal: None,
         reason: None,
         detail: None,
+        outcome: None,
         started_at: None,
         finished_at: Some(NOW),
     };
-    Entry::Ended { operation: id(number), work: Some(work(number)), end }
+    Entry::Ended { operation: id(number), work: Some(work(number)), deed: None, end }
 }
 
 fn reported(number: i64) -> Entry {

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod cgroup;
 pub mod cli;
 pub mod client;
+pub mod containers;
 pub mod drivers;
 pub mod inventory;
 pub mod journal;

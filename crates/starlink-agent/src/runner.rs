@@ -19,6 +19,7 @@ mod sweep;
 pub use drivers::Drivers;
 
 use crate::{
+    containers::Look,
     journal::{Journal, Record},
     session::Link,
     state::StateDir,
@@ -32,7 +33,7 @@ use domain::{
 use operation::{Orders, Stage, Wish};
 use shared::Shared;
 use std::{sync::Arc, time::Duration};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 /// How long the runner waits for what.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,9 @@ pub struct RunnerPeriods {
     pub patience: crate::session::Patience,
 }
 
+/// Asks whoever reports containers to look at one, and waits until what was seen is told.
+pub(crate) type Looks = mpsc::Sender<Look>;
+
 /// What the runner works with.
 #[derive(Clone)]
 pub(crate) struct Tools {
@@ -58,6 +62,7 @@ pub(crate) struct Tools {
     pub(crate) journal: Arc<Journal>,
     pub(crate) drivers: Arc<Drivers>,
     pub(crate) link: Arc<Link>,
+    pub(crate) looks: Looks,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) periods: RunnerPeriods,
 }
@@ -116,11 +121,13 @@ impl Runner {
         }
         let work = match &order {
             Order::RunTask(order) => Some(self.shared.name(order)),
-            Order::Unknown => None,
+            _ => None,
         };
         match self.shared.journal.record(id) {
             None => self.spawn(id, work, Wish::Run, deadline, Stage::New(order)),
-            Some(record) if record.work == work => self.go_on(id, record, Wish::Run),
+            Some(record) if record.work == work && record.deed == operation::deed_of(&order) => {
+                self.go_on(id, record, Wish::Run)
+            }
             Some(record) => self.spawn(id, None, Wish::Run, deadline, Stage::Mistaken(record.work)),
         }
     }

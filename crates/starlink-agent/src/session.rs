@@ -13,6 +13,7 @@ pub(crate) use link::{Link, Told};
 
 use crate::{
     client::{CallError, Meaning},
+    containers::{ContainerPeriods, Look, Reporter},
     runner::{News, Runner, Tools},
     state::Joined,
     streams::{Sources, Streams},
@@ -26,7 +27,7 @@ use domain::{
 use futures_util::future::BoxFuture;
 use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
 use tokio::{
-    sync::watch,
+    sync::{Mutex, mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -47,6 +48,8 @@ pub struct SessionPeriods {
     pub inventory: Duration,
     /// How often a stream makes sure that there is somebody at its other end.
     pub ping: Duration,
+    /// Of reports of containers.
+    pub containers: ContainerPeriods,
 }
 
 /// Why an agent has stopped.
@@ -110,6 +113,7 @@ pub(crate) struct Conversation {
     joined: Joined,
     place: String,
     periods: SessionPeriods,
+    looks: Arc<Mutex<mpsc::Receiver<Look>>>,
     running: Option<Running>,
     outage: Outage,
     backoff: Backoff,
@@ -123,10 +127,18 @@ struct Running {
 }
 
 impl Conversation {
-    pub(crate) fn new(tools: Tools, survey: Survey, joined: Joined, place: String, periods: SessionPeriods) -> Self {
+    pub(crate) fn new(
+        tools: Tools,
+        survey: Survey,
+        joined: Joined,
+        place: String,
+        periods: SessionPeriods,
+        looks: mpsc::Receiver<Look>,
+    ) -> Self {
+        let looks = Arc::new(Mutex::new(looks));
         let backoff = Backoff::new(tools.periods.patience);
         let (running, outage) = (None, Outage::default());
-        Self { tools, survey, joined, place, periods, running, outage, backoff, was_open: false }
+        Self { tools, survey, joined, place, periods, looks, running, outage, backoff, was_open: false }
     }
 
     /// Whether the server has ever given it a session.
@@ -288,6 +300,7 @@ impl Conversation {
         // It ends with this function.
         let mut aside = tokio::task::JoinSet::new();
         aside.spawn(watch);
+        aside.spawn(self.reporter().report(session.clone()));
         let mut is_first = true;
         loop {
             let asked = Instant::now();
@@ -310,6 +323,19 @@ impl Conversation {
                     () = link.closed(session) => return Over::Gone,
                 }
             }
+        }
+    }
+
+    fn reporter(&self) -> Reporter {
+        let Tools { drivers, link, clock, periods, .. } = &self.tools;
+        Reporter {
+            drivers: drivers.clone(),
+            link: link.clone(),
+            clock: clock.clone(),
+            installation: self.joined.installation.as_deref().unwrap_or_default().into(),
+            periods: self.periods.containers,
+            patience: periods.patience,
+            looks: self.looks.clone(),
         }
     }
 

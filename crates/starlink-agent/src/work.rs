@@ -130,6 +130,7 @@ impl Exit {
             signal: self.signal,
             reason: reason.map(str::to_owned),
             detail,
+            outcome: None,
             started_at: self.started_at,
             finished_at: self.finished_at,
         }

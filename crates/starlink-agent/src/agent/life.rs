@@ -15,7 +15,14 @@ use domain::{
     text::Name,
 };
 use std::{io, sync::Arc, time::Duration};
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::sleep,
+};
+
+/// How many may wait for a look at a container.
+const LOOKS: usize = 64;
 
 /// Who an agent is.
 pub(super) struct Identity {
@@ -48,7 +55,7 @@ impl Life {
     pub(super) async fn live(self, identity: Option<Identity>, mut stop: watch::Receiver<bool>) -> Stopped {
         // It ends with this function.
         let mut aside = JoinSet::new();
-        aside.spawn(prune(self.state.clone(), self.clock.clone(), self.periods));
+        aside.spawn(prune(self.state.clone(), self.clock.clone(), self.periods.keep_logs, self.periods.prune));
         let (mut identity, mut has_joined) = (identity, false);
         loop {
             let is_new = identity.is_none();
@@ -76,15 +83,17 @@ impl Life {
 
     fn conversation(&self, who: Identity) -> Conversation {
         let client = self.wire.clone().with_token(who.token);
+        let (looks, asked) = mpsc::channel(LOOKS);
         let tools = Tools {
             state: self.state.clone(),
             journal: self.journal.clone(),
             drivers: self.drivers.clone(),
             link: Arc::new(Link::new(client, self.periods.runner.patience)),
+            looks,
             clock: self.clock.clone(),
             periods: self.periods.runner,
         };
-        Conversation::new(tools, self.survey.clone(), who.joined, who.place, self.periods.session)
+        Conversation::new(tools, self.survey.clone(), who.joined, who.place, self.periods.session, asked)
     }
 
     async fn join(&self, stop: &mut watch::Receiver<bool>) -> Result<Identity, Stopped> {
@@ -152,9 +161,9 @@ fn host_name() -> Name {
 }
 
 /// Removes logs that are too old, now and then.
-async fn prune(state: StateDir, clock: Arc<dyn Clock>, periods: Periods) {
+async fn prune(state: StateDir, clock: Arc<dyn Clock>, keep_logs: Duration, pause: Duration) {
     loop {
-        let (root, now, keep) = (state.works(), clock.now().into(), periods.keep_logs);
+        let (root, now, keep) = (state.works(), clock.now().into(), keep_logs);
         let pruned = tokio::task::spawn_blocking(move || logs::prune(&root, keep, now)).await;
         match pruned {
             Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
@@ -162,6 +171,6 @@ async fn prune(state: StateDir, clock: Arc<dyn Clock>, periods: Periods) {
             }
             _ => {}
         }
-        sleep(periods.prune.max(Duration::from_secs(1))).await;
+        sleep(pause.max(Duration::from_secs(1))).await;
     }
 }

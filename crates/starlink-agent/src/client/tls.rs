@@ -64,7 +64,7 @@ pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, TlsError>
 ///
 /// # Errors
 /// [`TlsError`]
-pub(super) fn trusting_nobody() -> Result<ClientConfig, TlsError> {
+pub(crate) fn trusting_nobody() -> Result<ClientConfig, TlsError> {
     Ok(with_roots(RootCertStore::empty())?)
 }
 

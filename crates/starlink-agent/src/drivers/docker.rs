@@ -4,21 +4,34 @@
 //! never touched, whatever its name; each attempt has at most one container; the engine keeps it running while the agent
 //! is away; each line of its output is in its log once, as long as the engine kept it.
 
+mod containers;
 mod create;
+mod deeds;
 mod end;
 mod engine;
 mod events;
 mod gpus;
 mod image;
+mod images;
 mod make;
 mod mounts;
+mod observe;
 mod output;
+mod processes;
+pub(crate) mod program;
+mod raw;
 mod seen;
+mod stats;
+pub(crate) mod tail;
 mod times;
+pub(crate) mod usage;
 mod watch;
 mod window;
 
+pub use containers::Containers;
 pub use engine::Engine;
+pub(crate) use engine::Trouble;
+pub(crate) use observe::Known;
 
 use crate::{
     drivers::Driver,
@@ -33,10 +46,12 @@ use bollard::{
 use domain::{
     clock::Clock,
     containers::{EngineImage, ImageName, Logins, read_logins},
+    fleet::protocol::{Order, Outcome},
     ids::TaskId,
     scheduling::{TaskSpec, reason},
 };
-use engine::{Pauses, Trouble};
+use engine::Pauses;
+use images::Platforms;
 use make::Making;
 use seen::{Phase, Seen};
 use std::{
@@ -132,6 +147,7 @@ pub struct DockerDriver {
     /// What is being ended on purpose.
     ending: Mutex<HashSet<WorkId>>,
     making: Making,
+    platforms: Platforms,
 }
 
 /// What the labels of a container say.
@@ -180,7 +196,14 @@ impl DockerDriver {
     #[must_use]
     pub fn new(options: DockerOptions, clock: Arc<dyn Clock>) -> Self {
         let engine = Engine::at(&options.socket);
-        Self { options, engine, clock, ending: Mutex::default(), making: Making::default() }
+        Self {
+            options,
+            engine,
+            clock,
+            ending: Mutex::default(),
+            making: Making::default(),
+            platforms: Platforms::default(),
+        }
     }
 
     async fn patiently<T, F>(&self, question: impl Fn(Docker) -> F) -> Result<T, Trouble>
@@ -271,6 +294,18 @@ impl Driver for DockerDriver {
 
     async fn image(&self, name: &ImageName) -> Result<Option<EngineImage>, Failure> {
         self.engine_image(name).await
+    }
+
+    fn containers(&self) -> Option<Containers> {
+        Some(self.containers())
+    }
+
+    async fn bring_about(
+        &self,
+        order: &Order,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Option<Outcome>, Failure> {
+        self.carry_out(order, progress).await
     }
 
     async fn found(&self, installation: &str) -> Result<Vec<WorkId>, Failure> {

@@ -5,7 +5,11 @@ pub mod exec;
 
 use crate::work::{Exit, Failure, Work, WorkId};
 use async_trait::async_trait;
-use domain::containers::{EngineImage, ImageName};
+use domain::{
+    containers::{EngineImage, ImageName},
+    fleet::protocol::{Order, Outcome},
+    scheduling::reason,
+};
 use std::time::Duration;
 
 /// A way to run work. Every method may be called again after a crash of the agent in the middle of it.
@@ -29,6 +33,20 @@ pub trait Driver: Send + Sync {
     /// What the container engine has under a name; nothing, where there is none.
     async fn image(&self, _name: &ImageName) -> Result<Option<EngineImage>, Failure> {
         Ok(None)
+    }
+
+    /// The way to its container engine, if it has one.
+    fn containers(&self) -> Option<docker::Containers> {
+        None
+    }
+
+    /// Does what an order says that runs no task. It may be left half-way.
+    async fn bring_about(
+        &self,
+        _order: &Order,
+        _progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Option<Outcome>, Failure> {
+        Err(Failure::new(reason::UNSUPPORTED, "this agent has no container engine"))
     }
 
     /// What there is of an installation, running or ended, and not removed.

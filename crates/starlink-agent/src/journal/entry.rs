@@ -29,6 +29,15 @@ pub enum Entry {
         /// When.
         at: Timestamp,
     },
+    /// What runs no task is about to be done: from here on it may have been.
+    Undertaken {
+        /// Which.
+        operation: OperationId,
+        /// What: see [`Record::deed`].
+        deed: String,
+        /// When.
+        at: Timestamp,
+    },
     /// The driver has started it.
     Running {
         /// Which.
@@ -53,6 +62,9 @@ pub enum Entry {
         /// What its work is called, if it has any.
         #[serde(default, with = "work_name_maybe")]
         work: Option<WorkId>,
+        /// What it was, if it ran no task.
+        #[serde(default)]
+        deed: Option<String>,
         /// How.
         end: End,
     },
@@ -69,7 +81,7 @@ pub enum Entry {
 impl Entry {
     /// Whether something is done only because it was written.
     pub(super) fn permits(&self) -> bool {
-        matches!(self, Self::Begun { .. })
+        matches!(self, Self::Begun { .. } | Self::Undertaken { .. })
     }
 
     /// Whether it has to survive a loss of power before anything else happens.
@@ -84,6 +96,9 @@ impl Entry {
 pub struct Record {
     /// What its work is called; `None` for what this agent did not understand.
     pub work: Option<WorkId>,
+    /// What was to be done, if it runs no task: a digest of the order. It tells another operation that was given the same
+    /// number from this one.
+    pub deed: Option<String>,
     /// What was to be done; forgotten once its end is reported, and absent if it was never begun.
     pub order: Option<Arc<RunTask>>,
     /// When it was begun.
@@ -100,11 +115,15 @@ pub struct Record {
 
 impl Record {
     pub(super) fn begun(work: WorkId, order: Arc<RunTask>, at: Timestamp) -> Self {
-        Self { order: Some(order), begun_at: Some(at), ..Self::not_begun(Some(work)) }
+        Self { order: Some(order), begun_at: Some(at), ..Self::not_begun(Some(work), None) }
     }
 
-    pub(super) fn not_begun(work: Option<WorkId>) -> Self {
-        Self { work, order: None, begun_at: None, running_since: None, ending: false, end: None, reported: false }
+    pub(super) fn undertaken(deed: String, at: Timestamp) -> Self {
+        Self { begun_at: Some(at), ..Self::not_begun(None, Some(deed)) }
+    }
+
+    pub(super) fn not_begun(work: Option<WorkId>, deed: Option<String>) -> Self {
+        Self { work, deed, order: None, begun_at: None, running_since: None, ending: false, end: None, reported: false }
     }
 
     pub(super) fn entries(&self, operation: OperationId) -> Vec<Entry> {
@@ -112,11 +131,17 @@ impl Record {
             (Some(work), Some(order), Some(at)) => {
                 Some(Entry::Begun { operation, work: work.clone(), order: order.clone(), at })
             }
+            (None, None, Some(at)) => self.deed.clone().map(|deed| Entry::Undertaken { operation, deed, at }),
             _ => None,
         };
         let running = self.running_since.filter(|_| begun.is_some()).map(|at| Entry::Running { operation, at });
         let ending = (self.ending && begun.is_some()).then_some(Entry::Ending { operation });
-        let ended = self.end.clone().map(|end| Entry::Ended { operation, work: self.work.clone(), end });
+        let ended = self.end.clone().map(|end| Entry::Ended {
+            operation,
+            work: self.work.clone(),
+            deed: self.deed.clone(),
+            end,
+        });
         let reported = self.reported.then_some(Entry::Reported { operation });
         [begun, running, ending, ended, reported].into_iter().flatten().collect()
     }

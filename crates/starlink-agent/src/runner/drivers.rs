@@ -1,9 +1,10 @@
 use crate::{
-    drivers::Driver,
+    drivers::{Driver, docker::Containers},
     work::{Failure, WorkId},
 };
 use domain::{
     containers::{EngineImage, ImageName},
+    fleet::protocol::{Order, Outcome},
     scheduling::{TaskDriver, reason},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -31,6 +32,23 @@ impl Drivers {
         match self.slot(TaskDriver::Docker) {
             Some(slot) => slot.driver.image(name).await,
             None => Ok(None),
+        }
+    }
+
+    /// The way to the machine's container engine.
+    pub(crate) fn containers(&self) -> Option<Containers> {
+        self.slot(TaskDriver::Docker)?.driver.containers()
+    }
+
+    /// Does what an order says that runs no task.
+    pub(super) async fn bring_about(
+        &self,
+        order: &Order,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Option<Outcome>, Failure> {
+        match self.slot(TaskDriver::Docker) {
+            Some(slot) => slot.driver.bring_about(order, progress).await,
+            None => Err(Failure::new(reason::UNSUPPORTED, "this agent has no container engine")),
         }
     }
 

@@ -15,6 +15,7 @@ fn end(ending: Ending, reason: Option<&str>, detail: impl std::fmt::Display, at:
         signal: None,
         reason: reason.map(str::to_owned),
         detail: Some(detail.to_string()),
+        outcome: None,
         started_at: None,
         finished_at: Some(at),
     }

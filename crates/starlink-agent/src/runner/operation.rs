@@ -1,4 +1,7 @@
+mod deed;
 mod report;
+
+pub(super) use deed::deed_of;
 
 use super::{drivers::Slot, ends, shared::Shared};
 use crate::{
@@ -82,6 +85,8 @@ struct Job {
 /// One operation that is attended to. As long as it is there, its number has a seat.
 pub(super) struct Operation {
     id: OperationId,
+    /// What it brings about, if it runs no task: see [`Record::deed`].
+    deed: Option<String>,
     shared: Arc<Shared>,
     orders: watch::Receiver<Orders>,
 }
@@ -96,11 +101,16 @@ impl Operation {
     /// `None` if it is attended to already, or there is no seat for it.
     pub(super) fn seated(shared: &Arc<Shared>, id: OperationId, work: Option<WorkId>, orders: Orders) -> Option<Self> {
         let orders = shared.seat(id, work, orders)?;
-        Some(Self { id, shared: shared.clone(), orders })
+        Some(Self { id, deed: None, shared: shared.clone(), orders })
     }
 
     /// Sees the operation through.
-    pub(super) async fn drive(self, stage: Stage) {
+    pub(super) async fn drive(mut self, stage: Stage) {
+        self.deed = match &stage {
+            Stage::New(order) => deed_of(order),
+            Stage::Known(record) => record.deed.clone(),
+            Stage::Lost | Stage::NeverSeen | Stage::Mistaken(_) => None,
+        };
         match stage {
             Stage::New(Order::RunTask(order)) => {
                 let name = self.shared.name(&order);
@@ -112,7 +122,13 @@ impl Operation {
                     None => self.refuse(Some(name), "this agent has no driver for it").await,
                 }
             }
-            Stage::New(Order::Unknown) => self.refuse(None, "this agent does not know how to do it; renew it").await,
+            Stage::New(Order::Unknown) => {
+                self.refuse(None, "this agent does not know how to do it; renew it").await;
+            }
+            Stage::New(order) => {
+                let outcome = self.undertake(&order).await;
+                self.settle(None, None, outcome).await;
+            }
             Stage::Known(record) => self.go_on(record).await,
             Stage::Lost => {
                 let outcome = self.after_sweeps(ends::lost("the agent knows nothing of it", self.shared.now())).await;
@@ -155,6 +171,7 @@ impl Operation {
         let outcome = match (&record.end, &job) {
             (Some(end), _) => Outcome::Ended(end.clone()),
             (None, Some(job)) => self.find_again(job, &record).await,
+            (None, None) if record.deed.is_some() => Outcome::Ended(ends::lost(deed::CUT_SHORT, self.shared.now())),
             (None, None) => Outcome::Ended(ends::lost("this agent has no driver for it any more", self.shared.now())),
         };
         self.settle(record.work, job, outcome).await;

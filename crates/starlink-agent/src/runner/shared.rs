@@ -1,5 +1,5 @@
 use super::{
-    News, RunnerPeriods, Tools,
+    Looks, News, RunnerPeriods, Tools,
     drivers::Drivers,
     operation::{Orders, Wish},
 };
@@ -36,6 +36,7 @@ pub(super) struct Shared {
     pub(super) journal: Arc<Journal>,
     pub(super) drivers: Arc<Drivers>,
     pub(super) link: Arc<Link>,
+    pub(super) looks: Looks,
     pub(super) periods: RunnerPeriods,
     clock: Arc<dyn Clock>,
     table: Mutex<Table>,
@@ -58,9 +59,9 @@ struct Seat {
 
 impl Shared {
     pub(super) fn new(tools: Tools, installation: Arc<str>) -> Self {
-        let Tools { state, journal, drivers, link, clock, periods } = tools;
+        let Tools { state, journal, drivers, link, looks, clock, periods } = tools;
         let (table, stopping) = (Mutex::default(), watch::Sender::new(false));
-        Self { installation, state, journal, drivers, link, periods, clock, table, stopping }
+        Self { installation, state, journal, drivers, link, looks, periods, clock, table, stopping }
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -3,6 +3,7 @@
 mod cancel;
 mod contract;
 mod crashes;
+mod deeds;
 mod disk_full;
 mod driver;
 mod enrol;
@@ -11,7 +12,7 @@ mod http;
 mod operations;
 mod orphans;
 mod program;
-mod rig;
+pub(crate) mod rig;
 mod server;
 mod streams;
 mod trust;

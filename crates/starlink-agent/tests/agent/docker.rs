@@ -1,7 +1,7 @@
 //! The docker driver on real engines, and on played ones.
 
 mod away;
-mod bed;
+pub(crate) mod bed;
 mod foreign;
 mod lifecycle;
 mod output;

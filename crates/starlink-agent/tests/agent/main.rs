@@ -7,3 +7,4 @@ mod docker;
 mod engine;
 mod exec;
 mod inventory;
+mod streams;

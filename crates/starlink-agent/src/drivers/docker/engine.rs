@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 /// How long the engine may take to begin its answer to what should be quick.
-const QUICK: Duration = Duration::from_mins(1);
+pub(super) const QUICK: Duration = Duration::from_mins(1);
 /// The pauses between two tries to reach it: this at first, twice as long each time, up to that.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -35,13 +35,7 @@ pub(crate) enum Trouble {
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         match error {
-            Error::DockerResponseServerError { status_code, message } => match status_code {
-                404 => Self::Missing(message),
-                409 => Self::Conflict(message),
-                // What stands between (systemd's socket, a proxy) answers so while the engine is away.
-                502..=504 => Self::Away(message),
-                _ => Self::Refused(message),
-            },
+            Error::DockerResponseServerError { status_code, message } => Self::answered(status_code, message),
             Error::DockerStreamError { error } => Self::Refused(error),
             Error::RequestTimeoutError => Self::Away("it did not answer in time".to_owned()),
             Error::SocketNotFoundError(path) => Self::Away(format!("there is no socket {path}")),
@@ -56,6 +50,17 @@ impl From<Error> for Trouble {
 }
 
 impl Trouble {
+    /// What an answer with this status means.
+    pub(super) fn answered(status: u16, message: String) -> Self {
+        match status {
+            404 => Self::Missing(message),
+            409 => Self::Conflict(message),
+            // What stands between (systemd's socket, a proxy) answers so while the engine is away.
+            502..=504 => Self::Away(message),
+            _ => Self::Refused(message),
+        }
+    }
+
     /// The failure that work has from it, where the trouble itself does not tell better.
     pub(crate) fn into_failure(self, otherwise: &'static str) -> Failure {
         let reason = match &self {
@@ -79,7 +84,7 @@ pub(super) fn reason_in(text: &str) -> Option<&'static str> {
 }
 
 /// The last cause says what is the matter: "No such file or directory", and not "client error (Connect)".
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -98,6 +103,11 @@ impl Engine {
     #[must_use]
     pub fn at(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
+    }
+
+    /// Where it listens.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// A client that waits so long for an answer to begin.

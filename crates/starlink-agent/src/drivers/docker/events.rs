@@ -54,6 +54,6 @@ impl DockerDriver {
 }
 
 /// A time as the engine reads it.
-fn stamp(time: DateTime<Utc>) -> String {
+pub(super) fn stamp(time: DateTime<Utc>) -> String {
     format!("{}.{:09}", time.timestamp(), time.timestamp_subsec_nanos())
 }

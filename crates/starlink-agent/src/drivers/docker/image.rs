@@ -74,7 +74,7 @@ impl DockerDriver {
         }
     }
 
-    async fn inspect_image(&self, name: &str) -> Result<Option<ImageInspect>, Failure> {
+    pub(super) async fn inspect_image(&self, name: &str) -> Result<Option<ImageInspect>, Failure> {
         let look = |client: Docker| async move { client.inspect_image(name).await };
         match self.patiently(look).await {
             Ok(image) => Ok(Some(image)),
@@ -83,7 +83,7 @@ impl DockerDriver {
         }
     }
 
-    async fn pull(&self, name: &ImageName, platform: String, tell: Telling<'_>) -> Result<(), Failure> {
+    pub(super) async fn pull(&self, name: &ImageName, platform: String, tell: Telling<'_>) -> Result<(), Failure> {
         tell(format!("pulling image {name}"));
         let options = CreateImageOptions { from_image: Some(name.whole()), platform, ..CreateImageOptions::default() };
         let pulled = self.patiently(|client: Docker| {
@@ -254,7 +254,7 @@ fn asked_as(architecture: Architecture) -> String {
 }
 
 /// What an image says that it was built for.
-fn platform_of(image: &ImageInspect) -> Option<Platform> {
+pub(super) fn platform_of(image: &ImageInspect) -> Option<Platform> {
     let word = |part: &Option<String>| part.as_deref().unwrap_or_default().to_owned();
     let os = Some(word(&image.os)).filter(|os| !os.is_empty()).unwrap_or_else(|| "linux".to_owned());
     Platform::new(&os, &word(&image.architecture), &word(&image.variant))

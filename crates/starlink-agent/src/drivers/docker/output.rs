@@ -186,7 +186,7 @@ fn stream(frame: &LogOutput) -> Option<(LogStream, &[u8])> {
 }
 
 /// Takes off the time that the engine was asked to put before each line.
-fn stamped(bytes: &[u8]) -> Option<(DateTime<Utc>, &[u8])> {
+pub(super) fn stamped(bytes: &[u8]) -> Option<(DateTime<Utc>, &[u8])> {
     let space = bytes.iter().take(40).position(|byte| *byte == b' ')?;
     let (time, rest) = bytes.split_at_checked(space)?;
     let time = DateTime::parse_from_rfc3339(std::str::from_utf8(time).ok()?).ok()?;

@@ -127,7 +127,7 @@ pub(super) fn never_began(last_words: &str) -> Option<Failure> {
     Some(Failure::new(reason_in(line).unwrap_or(reason::START_FAILED), detail))
 }
 
-fn phase(state: &ContainerState) -> Phase {
+pub(super) fn phase(state: &ContainerState) -> Phase {
     match state.status {
         Some(Status::CREATED) => Phase::Created,
         Some(Status::RUNNING | Status::PAUSED | Status::STOPPING) => Phase::Running,
@@ -140,7 +140,7 @@ fn phase(state: &ContainerState) -> Phase {
 }
 
 /// A moment, unless it is Go's zero.
-fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
+pub(super) fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text?).ok()?.to_utc();
     (time > DateTime::UNIX_EPOCH).then_some(time)
 }

@@ -25,7 +25,9 @@ impl Operation {
         let end = End { detail: end.detail.map(|detail| detail.chars().take(LONGEST_DETAIL).collect()), ..end };
         let known = self.shared.journal.record(self.id);
         if known.as_ref().is_none_or(|record| record.end.is_none()) {
-            self.shared.note(Entry::Ended { operation: self.id, work, end: end.clone() }).await;
+            self.shared
+                .note(Entry::Ended { operation: self.id, work, deed: self.deed.clone(), end: end.clone() })
+                .await;
         }
         if let Some(job) = &job {
             self.finish_log(job).await;

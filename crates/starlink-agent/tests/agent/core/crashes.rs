@@ -5,6 +5,7 @@ use super::{
     server::{Act, When},
 };
 use domain::fleet::protocol::{End, Ending};
+use serde_json::json;
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -116,6 +117,42 @@ async fn a_crash_at_any_step_neither_repeats_nor_loses_an_operation() {
     let steps = crash_everywhere("quick", Ending::Completed).await;
     assert!(steps > 8, "{steps}");
     crash_everywhere("failing", Ending::Failed).await;
+}
+
+#[tokio::test]
+async fn a_crash_at_any_step_neither_repeats_nor_loses_what_runs_no_task() {
+    for at in 0.. {
+        let rig = Rig::joined().await;
+        rig.server.order(1, json!({ "kind": "container", "engine_id": "abc", "op": "stop" }));
+        let crash = set_up(&rig);
+        crash.arm(at);
+        let agent = rig.agent().await;
+        let has_crashed = tokio::select! {
+            biased;
+            () = crash.now.notified() => true,
+            () = rig.server.until("it is over", |state| state.operations[&1].closed) => false,
+        };
+        drop(agent);
+        rig.machine.unhook();
+        rig.server.unhook();
+        let agent = rig.agent().await;
+        let end = rig.server.ended(1).await;
+        agent.stop().await;
+        let done = rig.machine.table().deeds.len();
+        assert!(done <= 1, "done {done} times, crashing at step {at}");
+        let truly = match end.ending {
+            Ending::Completed => done == 1,
+            // Nobody can tell, and that is what is told.
+            Ending::Unknown => end.detail.as_deref().is_some_and(|detail| detail.contains("not done again")),
+            _ => false,
+        };
+        assert!(truly, "crashing at step {at}: {end:?}, done {done} times");
+        assert_eq!(rig.server.op(1).results.len(), 1);
+        if !has_crashed {
+            assert!(at > 3, "{at}");
+            return;
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@
 use async_trait::async_trait;
 use domain::{
     containers::{EngineImage, ImageName, Platform},
-    fleet::Architecture,
+    fleet::{
+        Architecture,
+        protocol::{Order, Outcome},
+    },
     scheduling::reason,
 };
 use starlink_agent::{
@@ -28,6 +31,8 @@ pub(crate) struct Table {
     pub(crate) works: BTreeMap<WorkId, Option<Exit>>,
     /// How often each was really run.
     pub(crate) runs: BTreeMap<WorkId, usize>,
+    /// What was done that runs no task.
+    pub(crate) deeds: Vec<Order>,
     /// What was asked of the driver.
     pub(crate) steps: Vec<String>,
     /// With how much grace work was ended.
@@ -196,6 +201,26 @@ impl Driver for TableDriver {
             "trouble" => Err(Failure::new(reason::ENGINE_GONE, "the engine is away")),
             _ => Ok(None),
         }
+    }
+
+    async fn bring_about(
+        &self,
+        order: &Order,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Option<Outcome>, Failure> {
+        let Self(machine) = self;
+        machine.step("deed").await;
+        match order {
+            Order::ImagePull(pull) if pull.name.as_str() == "slow" => {
+                progress("pulling image: 40 %".to_owned());
+                std::future::pending::<()>().await;
+            }
+            Order::ImagePull(_) => return Err(Failure::new(reason::IMAGE_MISSING, "there is no such image")),
+            _ => {}
+        }
+        machine.table().deeds.push(order.clone());
+        machine.step("done").await;
+        Ok(None)
     }
 
     async fn found(&self, installation: &str) -> Result<Vec<WorkId>, Failure> {

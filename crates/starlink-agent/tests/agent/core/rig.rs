@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use starlink_agent::{
     agent::{Agent, Options, Periods, StartError, SystemClock},
     client::{PlainHttp, ServerAddress, Wire},
+    containers::ContainerPeriods,
     drivers::Driver,
     runner::{Drivers, RunnerPeriods},
     session::{Patience, SessionPeriods},
@@ -59,6 +60,8 @@ pub(crate) struct Rig {
     pub(crate) clock: Arc<JumpyClock>,
     pub(crate) inventory: Arc<Mutex<InventoryReport>>,
     pub(crate) periods: Periods,
+    /// What runs work, if it is not the machine's table.
+    pub(crate) driver: Option<Arc<dyn Driver>>,
     pub(crate) path: PathBuf,
     pub(crate) _directory: TempDir,
 }
@@ -80,6 +83,7 @@ impl Rig {
             clock: Arc::default(),
             inventory: Arc::new(Mutex::new(inventory())),
             periods: quick(),
+            driver: None,
             path: directory.path().join("agent"),
             _directory: directory,
         }
@@ -97,7 +101,8 @@ impl Rig {
     pub(crate) async fn options(&self, path: &Path) -> Options {
         let address = ServerAddress::parse(&self.server.url(), PlainHttp::Loopback).unwrap();
         let inventory = self.inventory.clone();
-        let driver: Arc<dyn Driver> = Arc::new(TableDriver(self.machine.clone()));
+        let table = || -> Arc<dyn Driver> { Arc::new(TableDriver(self.machine.clone())) };
+        let driver = self.driver.clone().unwrap_or_else(table);
         Options {
             state: state(path).await,
             wire: Wire::new(address, None).unwrap(),
@@ -157,6 +162,11 @@ pub(crate) fn quick() -> Periods {
             refused: milliseconds(5),
             inventory: milliseconds(5),
             ping: milliseconds(50),
+            containers: ContainerPeriods {
+                gather: milliseconds(10),
+                count: milliseconds(500),
+                full: Duration::from_mins(1),
+            },
         },
         runner: RunnerPeriods {
             grace: milliseconds(50),

@@ -157,7 +157,7 @@ async fn there_are_so_many_streams_at_once_and_no_more() {
     let (mut rig, agent, folder) = logging_with_pings(Duration::from_mins(1)).await;
     say(&folder, "one\n");
     let mut sockets = Vec::new();
-    for number in 0..streams::MOST {
+    for number in 0..streams::MOST_WATCHED {
         rig.server.order_stream(&format!("s{number}"), query(true, None));
         let (_, mut socket) = opened(&mut rig.server).await;
         line(&mut socket).await;
@@ -166,6 +166,12 @@ async fn there_are_so_many_streams_at_once_and_no_more() {
     rig.server.order_stream("one-more", query(true, None));
     let (_, mut socket) = opened(&mut rig.server).await;
     assert_eq!(closed(&mut socket).await, (4503, "busy".to_owned()));
+    // What is over at once still finds a place.
+    let name = ImageName::parse("nginx").unwrap();
+    let order = StreamOrder { id: "image".to_owned(), source: StreamSource::Image(ImageQuery { name }) };
+    rig.server.change(|state| state.streams.push_back(order));
+    let (_, mut socket) = opened(&mut rig.server).await;
+    assert_ne!(closed(&mut socket).await.0, 4503);
     drop(sockets.pop());
     // As soon as the agent has noticed that one is gone.
     for number in 0.. {
