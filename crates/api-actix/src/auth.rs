@@ -1,7 +1,8 @@
 //! Finds out who asks, before anything else is looked at, and has refusals recorded.
 //!
 //! A secret comes as a bearer token or in the session's cookie. A cookie is sent by browsers whether the page that
-//! asks is ours or not, so for changes the request must also come from a page of ours.
+//! asks is ours or not, so for changes, and for each `WebSocket`, the request must also come from a page of ours. Where a
+//! browser opens one, a ticket stands for the secret: it comes in the query, is taken here, and is never logged.
 
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
@@ -93,7 +94,7 @@ async fn admit<B: MessageBody + 'static>(
     let open = operation.is_none_or(|operation| {
         operation.access() == Access::Public || (gate.metrics_open && operation == Operation::MetricsGet)
     });
-    match identify(gate, &request).await {
+    match identify(gate, operation, &request).await {
         Ok(Some((actor, digest))) => {
             request.extensions_mut().insert(Arc::new(actor));
             request.extensions_mut().insert(CredentialDigest(digest));
@@ -129,11 +130,33 @@ fn refuse(request: ServiceRequest, error: domain::Error) -> ServiceResponse<BoxB
 }
 
 /// Who asks, with the digest of their secret; `None` for nobody in particular.
-async fn identify(gate: &Gate, request: &ServiceRequest) -> Result<Option<(Actor, String)>, Denied> {
+async fn identify(
+    gate: &Gate,
+    operation: Option<Operation>,
+    request: &ServiceRequest,
+) -> Result<Option<(Actor, String)>, Denied> {
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+    if let Some(ticket) = ticket_of(operation, request) {
+        return gate.sessions.ticket_redeem(&ticket, request_id).await.map(Some);
+    }
     let Some(secret) = secret_of(gate, request)? else { return Ok(None) };
     let actor = gate.sessions.authenticate(&secret, request_id).await?;
     Ok(Some((actor, secret.digest())))
+}
+
+/// The ticket of a request that may come with one. A token is worth more, and leaves it untaken.
+fn ticket_of(operation: Option<Operation>, request: &ServiceRequest) -> Option<Secret> {
+    if operation != Some(Operation::ContainerExec) || request.headers().contains_key(header::AUTHORIZATION) {
+        return None;
+    }
+    let parameters: Vec<(String, String)> = serde_html_form::from_str(request.query_string()).unwrap_or_default();
+    parameters.into_iter().find(|(name, _)| name == "ticket").map(|(_, ticket)| Secret::from(ticket))
+}
+
+/// Whether a WebSocket is to be opened, which browsers let any page do, and send cookies along.
+fn opens_websocket(request: &ServiceRequest) -> bool {
+    let mut upgrades = request.headers().get_all(header::UPGRADE).filter_map(|value| value.to_str().ok());
+    upgrades.any(|upgrade| upgrade.to_ascii_lowercase().contains("websocket"))
 }
 
 fn secret_of(gate: &Gate, request: &ServiceRequest) -> Result<Option<Secret>, domain::Error> {
@@ -145,7 +168,8 @@ fn secret_of(gate: &Gate, request: &ServiceRequest) -> Result<Option<Secret>, do
         return token.map(|token| Some(Secret::from(token))).ok_or_else(nobody);
     }
     let Some(cookie) = request.cookie(SESSION_COOKIE) else { return Ok(None) };
-    if !request.method().is_safe() && !from_our_page(request, &gate.origins) {
+    let harmless = request.method().is_safe() && !opens_websocket(request);
+    if !harmless && !from_our_page(request, &gate.origins) {
         let reason = "a session can only be used by pages of this console; use a token instead";
         return Err(domain::Error::Forbidden { reason: reason.to_owned() });
     }

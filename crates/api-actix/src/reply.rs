@@ -104,6 +104,37 @@ pub trait Media {
     const HEADERS: &'static [AnswerHeader] = &[];
 }
 
+/// 200 with a JSON document, or a stream of such documents.
+#[derive(Debug)]
+pub enum Readings<T, M> {
+    /// One.
+    One(T),
+    /// One after the other.
+    Stream(Streamed<M>),
+}
+
+impl<T, M: Media> Readings<T, M> {
+    /// Answers with `stream`, which is of `media_type`, one of [`Media::TYPES`].
+    pub fn stream<S, E>(media_type: &'static str, stream: S) -> Self
+    where
+        S: Stream<Item = Result<Bytes, E>> + 'static,
+        E: Into<Box<dyn std::error::Error>> + 'static,
+    {
+        Self::Stream(Streamed::new(media_type, stream))
+    }
+}
+
+impl<T: Serialize, M> Responder for Readings<T, M> {
+    type Body = BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        match self {
+            Self::One(view) => Reply::new(view).respond_to(request),
+            Self::Stream(stream) => stream.respond_to(request),
+        }
+    }
+}
+
 /// 200 with a JSON document and a cookie, set or taken back.
 #[derive(Debug)]
 pub struct WithCookie<T> {
@@ -392,6 +423,7 @@ answers! {
     <> NoContent => 204 "Done; there is nothing to tell.", Content::Empty, &[];
     <T: JsonSchema> Listed<T> => 200 "A page of the list.", Content::JsonArray(facts::named::<T>), &[AnswerHeader::TotalCount, AnswerHeader::Link];
     <T: JsonSchema> Joined<T> => 200 "A page of the list.", Content::JsonArray(facts::named::<T>), &[AnswerHeader::TotalCount, AnswerHeader::Link];
+    <T: JsonSchema, M: Media> Readings<T, M> => 200 M::DESCRIPTION, Content::JsonOrRaw(facts::named::<T>, M::TYPES), M::HEADERS;
     <M: Media> Streamed<M> => 200 M::DESCRIPTION, Content::Raw(M::TYPES), M::HEADERS;
 }
 

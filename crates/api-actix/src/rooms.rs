@@ -9,6 +9,7 @@ pub mod scheduling;
 pub mod system;
 
 mod dto;
+mod output;
 mod settled;
 
 use crate::{
@@ -21,6 +22,7 @@ use domain::{
     digest::hex,
     identity::{Access, Operation},
 };
+pub use output::LineUp;
 use paperclip::actix::web::ServiceConfig;
 use settled::settled;
 
@@ -35,6 +37,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
     fleet::routes(config);
     pools::routes(config);
     scheduling::routes(config);
+    containers::routes(config);
 }
 
 /// What the API document is made from.
@@ -50,8 +53,9 @@ pub fn blueprint() -> Blueprint {
             ("agent", "The agents' side: what the program on each server says and asks."),
             ("pools", "Resource pools: groups of servers with quotas and a placement strategy."),
             ("scheduling", "Tasks, where they run and why they do not, and the ledger of what they hold."),
+            ("containers", "Containers and images, as the engines on the servers have them."),
         ],
-        handmade: vec![fleet::handmade()],
+        handmade: vec![fleet::handmade(), containers::handmade()],
         notes,
     }
 }
@@ -73,8 +77,12 @@ fn notes(id: &str) -> OperationNote {
         Operation::AuthLogin => vec![401],
         // The join token comes in the body.
         Operation::AgentEnroll => vec![401, 409],
-        // There may be no output.
-        Operation::TaskLogs => vec![409],
+        // The server is not named by the path.
+        Operation::ImageList | Operation::ImagePull | Operation::ImagePrune => vec![404],
+        // There may be no output, or it cannot be read, or nothing runs.
+        Operation::TaskLogs | Operation::ContainerLogs | Operation::ContainerLogsAlias | Operation::ContainerStats => {
+            vec![409]
+        }
         _ => Vec::new(),
     };
     OperationNote { sentence: Some(sentence), statuses }

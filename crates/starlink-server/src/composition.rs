@@ -14,7 +14,7 @@ use domain::{
     Error,
     audit::{AuditService, HeadFile, Seal},
     clock::Clock,
-    containers::ImageService,
+    containers::{ContainerPorts, ContainerService, ImageService},
     digest::hex,
     entropy::Entropy,
     fleet::{AgentPorts, AgentService, EnrollmentService, Mailbox, Presence, ServerService},
@@ -24,8 +24,8 @@ use domain::{
     scheduling::{Desk, Engine, Scheduler, TaskPorts, TaskService},
 };
 use infra_diesel::{
-    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselEnrollments, DieselLeases,
-    DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers,
+    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselContainers, DieselEnrollments,
+    DieselLeases, DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers,
     MigrationReport, migrate,
 };
 use registry_client::{OciRegistries, RegistryOptions, SetupError};
@@ -179,6 +179,8 @@ pub struct Services {
     pub pools: Arc<PoolService>,
     /// Tasks.
     pub tasks: Arc<TaskService>,
+    /// Containers and images.
+    pub containers: Arc<ContainerService>,
     /// Places tasks.
     pub scheduler: Arc<Scheduler>,
     /// Rings when something was committed that may let a task be placed.
@@ -215,32 +217,30 @@ impl Services {
         let ringing = bell.clone();
         let desk = Arc::new(Desk::new(Engine::new(site.task_patience), Box::new(move || ringing.notify_one())));
         database.follow(desk.clone());
-        let tasks = Arc::new(DieselTasks::new(database.clone()));
-        let scheduler = Scheduler::new(tasks.clone(), desk.clone(), clock.clone());
-        let servers = Arc::new(DieselServers::new(database.clone()));
-        let enrollments = Arc::new(DieselEnrollments::new(database.clone()));
+        let rows = Rows::of(&database);
+        let scheduler = Scheduler::new(rows.tasks.clone(), desk.clone(), clock.clone());
         let bells = Arc::new(Bells::default());
         let presence = presence(site, &*clock, &database);
-        let mailbox = mailbox(&bells, &database);
-        let agents = AgentService::new(AgentPorts {
-            servers: servers.clone(),
-            agents: Arc::new(DieselAgents::new(database.clone())),
-            enrollments: enrollments.clone(),
-            operations: Arc::new(DieselOperations::new(database.clone())),
-            tasks: tasks.clone(),
-            mailbox,
-            presence,
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-            installation: site.installation(),
-        });
-        let agents = Arc::new(agents);
+        let agents = Arc::new(AgentService::new(rows.agent_ports(site, machine, &bells, &presence)));
         let streams = Arc::<Streams>::default();
         let orders = Orders { streams: streams.clone(), entropy: entropy.clone() };
-        let images = Arc::new(images(site, &agents, &orders)?);
+        let engines = Arc::new(AskedEngines::new(agents.clone(), orders.clone()));
+        let images = Arc::new(images(site, engines.clone())?);
+        let containers = ContainerService::new(ContainerPorts {
+            containers: Arc::new(DieselContainers::new(database.clone())),
+            operations: rows.operations.clone(),
+            engines,
+            servers: rows.servers.clone(),
+            presence,
+            log: log.clone(),
+            seal: site.seal.clone(),
+            clock: clock.clone(),
+        });
+        let Rows { servers, enrollments, tasks, .. } = rows;
         let task_ports = TaskPorts { tasks, desk, images, clock: clock.clone(), seal: site.seal.clone() };
         Ok(Self {
             tasks: Arc::new(TaskService::new(task_ports)),
+            containers: Arc::new(containers),
             scheduler: Arc::new(scheduler),
             bell,
             leases: Arc::new(DieselLeases::new(database.clone())),
@@ -260,6 +260,42 @@ impl Services {
     }
 }
 
+/// What several services share of the database.
+struct Rows {
+    database: Database,
+    servers: Arc<DieselServers>,
+    enrollments: Arc<DieselEnrollments>,
+    operations: Arc<DieselOperations>,
+    tasks: Arc<DieselTasks>,
+}
+
+impl Rows {
+    fn of(database: &Database) -> Self {
+        Self {
+            servers: Arc::new(DieselServers::new(database.clone())),
+            enrollments: Arc::new(DieselEnrollments::new(database.clone())),
+            operations: Arc::new(DieselOperations::new(database.clone())),
+            tasks: Arc::new(DieselTasks::new(database.clone())),
+            database: database.clone(),
+        }
+    }
+
+    fn agent_ports(&self, site: &Site, machine: &Machine, bells: &Arc<Bells>, presence: &Arc<Presence>) -> AgentPorts {
+        AgentPorts {
+            servers: self.servers.clone(),
+            agents: Arc::new(DieselAgents::new(self.database.clone())),
+            enrollments: self.enrollments.clone(),
+            operations: self.operations.clone(),
+            tasks: self.tasks.clone(),
+            mailbox: mailbox(bells, &self.database),
+            presence: presence.clone(),
+            clock: machine.clock.clone(),
+            entropy: machine.entropy.clone(),
+            installation: site.installation(),
+        }
+    }
+}
+
 /// Which agents are there. Follows before the mailbox: whom that wakes looks whether the seat is still theirs.
 fn presence(site: &Site, clock: &dyn Clock, database: &Database) -> Arc<Presence> {
     let presence = Arc::new(Presence::new(site.agent_grace, clock.uptime()));
@@ -275,7 +311,6 @@ fn mailbox(bells: &Arc<Bells>, database: &Database) -> Arc<Mailbox> {
     mailbox
 }
 
-fn images(site: &Site, agents: &Arc<AgentService>, orders: &Orders) -> Result<ImageService, StartError> {
-    let engines = AskedEngines::new(agents.clone(), orders.clone());
-    Ok(ImageService::new(Arc::new(OciRegistries::new(site.registries.clone())?), Arc::new(engines)))
+fn images(site: &Site, engines: Arc<AskedEngines>) -> Result<ImageService, StartError> {
+    Ok(ImageService::new(Arc::new(OciRegistries::new(site.registries.clone())?), engines))
 }

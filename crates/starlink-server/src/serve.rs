@@ -19,9 +19,9 @@ use api_actix::{
     middleware::context::{MakeId, context},
     mount::not_found,
     rooms::{
-        blueprint,
+        LineUp, blueprint,
+        containers::Live,
         identity::CookieTransport,
-        scheduling::LineUp,
         system::{Changes, Metrics, Readiness, Stopping, measure},
     },
 };
@@ -242,6 +242,7 @@ struct Front {
     origins: Vec<String>,
     make_id: MakeId,
     line_up: Data<LineUp>,
+    live: Data<Live>,
 }
 
 impl Front {
@@ -263,6 +264,7 @@ impl Front {
                 sessions: services.sessions.clone(),
                 stopping: Stopping(stop.clone()),
             }),
+            live: Data::new(Live::default()),
             stopping: Stopping(stop),
             transport: if encrypted { CookieTransport::Encrypted } else { CookieTransport::Any },
             behind_proxy: config.behind_proxy,
@@ -293,8 +295,10 @@ impl Front {
             .app_data(Data::from(services.bells.clone()))
             .app_data(Data::from(services.streams.clone()))
             .app_data(self.line_up.clone())
+            .app_data(self.live.clone())
             .app_data(Data::from(services.pools.clone()))
             .app_data(Data::from(services.tasks.clone()))
+            .app_data(Data::from(services.containers.clone()))
             .app_data(Data::from(services.users.clone()))
             .app_data(Data::from(services.tokens.clone()))
             .app_data(Data::from(services.sessions.clone()))

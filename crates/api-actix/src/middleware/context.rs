@@ -29,7 +29,7 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
 ];
 
 /// Questions that machines ask all day long. Their lines would hide all others, and tell nothing unless they are refused.
-const ROUTINE: [&str; 4] = ["/agent/operations", "/healthz", "/readyz", "/metrics"];
+const ROUTINE: [&str; 5] = ["/agent/operations", "/agent/containers", "/healthz", "/readyz", "/metrics"];
 
 /// Makes the id of a request whose client gave none.
 pub type MakeId = Arc<dyn Fn() -> String + Send + Sync>;
@@ -158,7 +158,7 @@ impl Line {
                 tracing::$level!(method = %self.method, path = %self.path(), status, duration_ms = self.duration_ms(), request_id = %self.id, "request answered")
             };
         }
-        if status == 200 && ROUTINE.contains(&self.path()) { tell!(debug) } else { tell!(info) }
+        if matches!(status, 200 | 204) && ROUTINE.contains(&self.path()) { tell!(debug) } else { tell!(info) }
     }
 
     fn path(&self) -> &str {

@@ -37,6 +37,8 @@ pub enum Content {
     Json(SchemaOf),
     /// A JSON array of such documents.
     JsonArray(SchemaOf),
+    /// One JSON document, or such documents one after the other, as these media types do.
+    JsonOrRaw(SchemaOf, &'static [&'static str]),
     /// Bytes of one of these media types.
     Raw(&'static [&'static str]),
 }

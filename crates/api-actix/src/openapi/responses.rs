@@ -25,7 +25,10 @@ pub(super) fn failures(found: &Found) -> BTreeSet<u16> {
             Fact::Path { .. } => statuses.extend([404]),
             Fact::IfMatch => statuses.extend([412]),
             Fact::Body(..) => statuses.extend([413, 415]),
-            Fact::Answer(Answer { content: Content::Json(_) | Content::JsonArray(_) | Content::Raw(_), .. }) => {
+            Fact::Answer(Answer {
+                content: Content::Json(_) | Content::JsonArray(_) | Content::JsonOrRaw(..) | Content::Raw(_),
+                ..
+            }) => {
                 statuses.extend([406]);
             }
             Fact::Answer(Answer { content: Content::Empty, .. })
@@ -86,15 +89,21 @@ pub(super) fn success(answer: &Answer, found: &Found, schemas: &mut Schemas) -> 
             let schema = schemas.answer(schema);
             Some(json!({ "application/json": { "schema": { "type": "array", "items": schema } } }))
         }
-        Content::Raw(types) => {
-            let types = types.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": raw_schema(kind) })));
-            Some(Value::Object(types.collect()))
+        Content::JsonOrRaw(schema, types) => {
+            let mut content = raw(types);
+            content.insert("application/json".to_owned(), json!({ "schema": schemas.answer(schema) }));
+            Some(Value::Object(content))
         }
+        Content::Raw(types) => Some(Value::Object(raw(types))),
     };
     if let (Some(content), Some(response)) = (content, response.as_object_mut()) {
         response.insert("content".to_owned(), content);
     }
     response
+}
+
+fn raw(types: &[&str]) -> Map<String, Value> {
+    types.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": raw_schema(kind) }))).collect()
 }
 
 /// What bytes of this media type are. Of a stream of events each event is described, with its fields as they are sent.

@@ -6,6 +6,7 @@ mod dto;
 mod enrollments;
 mod operations;
 mod orders;
+mod relay;
 mod wire;
 
 use crate::{
@@ -18,7 +19,7 @@ use actix_web::web::Data;
 pub(super) use agents::handmade;
 pub use bells::Bells;
 pub use bells::Streams;
-pub(crate) use bells::{Cause, Sent};
+pub(crate) use bells::{Cause, Sent, Told};
 use domain::{fleet::ServerService, ids::ServerId};
 use dto::{ServerCreate, ServerListQuery, ServerPatchBody, ServerView};
 pub(crate) use orders::Ordered;

@@ -1,6 +1,6 @@
 //! Tasks over HTTP: posting, planning, placing and ending them, and the ledger of what they hold.
 
-mod beside;
+pub(in crate::rooms) mod beside;
 mod body;
 mod create;
 mod dto;
@@ -18,7 +18,7 @@ use crate::{
     rooms::{Actor, delivery, once_of, settled, system::Changes},
 };
 use actix_web::web::Data;
-use body::TaskBody;
+pub(in crate::rooms) use body::TaskBody;
 use create::TaskCreate;
 use domain::{
     change::Done,
@@ -26,9 +26,9 @@ use domain::{
     ids::TaskId,
     scheduling::{Task, TaskService, reason},
 };
-use dto::{AttemptView, TaskCancelQuery, TaskCompleteQuery, TaskListQuery, TaskView, UnderwayView};
+pub(in crate::rooms) use dto::TaskView;
+use dto::{AttemptView, TaskCancelQuery, TaskCompleteQuery, TaskListQuery, UnderwayView};
 use ledger::{LedgerMended, LedgerView};
-pub use logs::LineUp;
 use paperclip::actix::{
     api_v2_operation,
     web::{self, ServiceConfig},

@@ -1,7 +1,8 @@
 //! The agents' side: joining, asking what there is to do, and reporting.
 
 use super::{
-    bells::{Bells, Cause, Sent, Streams},
+    bells::{Bells, Streams},
+    relay::relay,
     wire::{EnrollBody, InventoryBody, ProgressBody, ResultBody, SessionBody, StartedBody},
 };
 use crate::{
@@ -13,13 +14,11 @@ use crate::{
     rooms::{Actor, system::Stopping},
 };
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web::Data};
-use actix_ws::{CloseCode, CloseReason};
 use domain::{
     fleet::{AgentService, protocol::Deliveries},
     identity::Operation,
     ids::OperationId,
 };
-use futures_util::StreamExt;
 use paperclip::actix::{
     api_v2_operation,
     web::{self, ServiceConfig},
@@ -28,12 +27,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{pin::pin, time::Duration};
-use tokio::sync::mpsc;
 
 /// The longest message of a stream, in bytes: a line of a MiB, with everything in it escaped.
 const LONGEST_MESSAGE: usize = 8 * 1024 * 1024;
-/// A stream that says nothing is asked this often whether it is still there.
-const PING: Duration = Duration::from_secs(15);
 
 /// These routes.
 pub(super) fn routes(config: &mut ServiceConfig<'_>) {
@@ -59,7 +55,8 @@ fn stream_operation() -> Value {
         "tags": ["agent"],
         "summary": "Send a stream",
         "description": "A WebSocket into which the agent sends what it was asked for in the answer to `agent_poll`, one \
-            JSON document in each message. Needs the token of a server's agent.",
+            JSON document in each message; where a program is run, its output in binary messages, and its input comes the \
+            same way. Needs the token of a server's agent.",
         "parameters": [{
             "name": "id", "in": "path", "required": true, "description": "The id from the order.",
             "schema": { "type": "string" },
@@ -231,7 +228,7 @@ async fn agent_started(
     body: Body<StartedBody>,
 ) -> Result<NoContent, ApiError> {
     let server = agents.heard(&actor, Operation::AgentStarted, &body.0.0.session)?;
-    agents.reports().started(&actor, server, id.0).await?;
+    agents.operation_started(&actor, server, id.0).await?;
     Ok(NoContent)
 }
 
@@ -262,7 +259,7 @@ async fn agent_result(
 ) -> Result<NoContent, ApiError> {
     let report = body.0.0;
     let server = agents.heard(&actor, Operation::AgentResult, &report.session)?;
-    agents.reports().ended(&actor, server, id.0, &report.end).await?;
+    agents.operation_ended(&actor, server, id.0, &report.end).await?;
     Ok(NoContent)
 }
 
@@ -280,66 +277,10 @@ async fn agent_stream(
     let nobody = || domain::Error::not_found("stream", "with this id; whoever asked for it has gone");
     let (response, session, messages) = actix_ws::handle(&request, payload)
         .map_err(|error| domain::FieldError::new("Upgrade", format!("is not that of a WebSocket: {error}")))?;
-    let sender = streams.take(&id, server).ok_or_else(nobody)?;
+    let end = streams.take(&id, server).ok_or_else(nobody)?;
     agents.mailbox().forget_stream(server, &id);
     let messages = messages.max_frame_size(LONGEST_MESSAGE).aggregate_continuations();
     let messages = messages.max_continuation_size(LONGEST_MESSAGE);
-    actix_web::rt::spawn(relay(session, messages, sender, stopping.0.clone()));
+    actix_web::rt::spawn(relay(session, messages, end, stopping.0.clone()));
     Ok(response)
-}
-
-fn gone() -> Cause {
-    Cause { code: 0, reason: "the agent has gone".to_owned() }
-}
-
-fn cause_of(reason: Option<CloseReason>) -> Option<Cause> {
-    let reason = reason.filter(|reason| reason.code != CloseCode::Normal)?;
-    Some(Cause { code: reason.code.into(), reason: reason.description.unwrap_or_default() })
-}
-
-/// Passes on what an agent sends until either side has had enough.
-async fn relay(
-    mut session: actix_ws::Session,
-    messages: actix_ws::AggregatedMessageStream,
-    sender: mpsc::Sender<Sent>,
-    mut stopping: tokio::sync::watch::Receiver<bool>,
-) {
-    use actix_ws::AggregatedMessage::{Close, Ping, Text};
-    let mut messages = pin!(messages);
-    let mut end: Option<Cause> = None;
-    // Whoever asked may have gone.
-    let _ = sender.send(Sent::Opened).await;
-    loop {
-        tokio::select! {
-            // Nobody reads any more.
-            () = sender.closed() => break,
-            _ = stopping.wait_for(|stopping| *stopping) => break,
-            () = tokio::time::sleep(PING) => {
-                if session.ping(b"").await.is_err() {
-                    end = Some(gone());
-                    break;
-                }
-            }
-            message = messages.next() => match message {
-                Some(Ok(Text(text))) => {
-                    if sender.send(Sent::Message(text.to_string())).await.is_err() {
-                        break;
-                    }
-                }
-                Some(Ok(Ping(bytes))) => _ = session.pong(&bytes).await,
-                Some(Ok(Close(reason))) => {
-                    end = cause_of(reason);
-                    break;
-                }
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => {
-                    end = Some(gone());
-                    break;
-                }
-            },
-        }
-    }
-    // Whoever reads may have gone, and the agent as well.
-    let _ = sender.send(Sent::End(end)).await;
-    let _ = session.close(None).await;
 }

@@ -1,6 +1,7 @@
 //! What connects those who wait: agents that ask what there is to do, and readers of what agents send.
 
-use domain::ids::ServerId;
+use actix_web::web::Bytes;
+use domain::{fleet::protocol::StreamSource, ids::ServerId};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,7 +9,21 @@ use std::{
 use tokio::sync::{Notify, mpsc};
 
 /// How many messages of a stream may lie here until its reader takes them; then the agent waits.
-const BUFFER: usize = 256;
+fn room(source: &StreamSource) -> usize {
+    match source {
+        // One line each.
+        StreamSource::Logs(_) => 256,
+        // Many lines each, or as much as was written at once.
+        StreamSource::ContainerLogs(_)
+        | StreamSource::ContainerStats(_)
+        | StreamSource::ContainerExec(_)
+        | StreamSource::Image(_)
+        | StreamSource::Images
+        | StreamSource::Unknown => 8,
+    }
+}
+/// How many messages to an agent may lie here until the agent takes them; then whoever sends them waits.
+const ROOM_TO_AGENT: usize = 8;
 
 /// Wakes agents that wait.
 #[derive(Debug, Default)]
@@ -48,8 +63,37 @@ pub(crate) enum Sent {
     Opened,
     /// A message.
     Message(String),
+    /// A message that is no text.
+    Binary(Bytes),
     /// The end, with the reason if it is not the natural one.
     End(Option<Cause>),
+}
+
+/// What is sent to an agent through a stream.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// A message.
+    Message(String),
+    /// A message that is no text.
+    Binary(Bytes),
+}
+
+/// The end of a stream that belongs to the agent's connection.
+#[derive(Debug)]
+pub(super) struct AgentsEnd {
+    /// Where goes what the agent sends.
+    pub(super) sender: mpsc::Sender<Sent>,
+    /// From where comes what it is sent; it ends when nobody has anything to say any more.
+    pub(super) told: mpsc::Receiver<Told>,
+}
+
+/// The end that belongs to whoever asked.
+#[derive(Debug)]
+pub(crate) struct ReadersEnd {
+    /// What the agent sends.
+    pub(crate) receiver: mpsc::Receiver<Sent>,
+    /// Where goes what it is sent.
+    pub(crate) teller: mpsc::Sender<Told>,
 }
 
 /// Streams that were asked for, by id, until an agent opens them.
@@ -59,25 +103,26 @@ pub struct Streams(Mutex<HashMap<String, Expected>>);
 #[derive(Debug)]
 struct Expected {
     server: ServerId,
-    sender: mpsc::Sender<Sent>,
+    end: AgentsEnd,
 }
 
 impl Streams {
-    /// Expects a stream from the agent of a server.
-    pub(crate) fn expect(&self, id: &str, server: ServerId) -> mpsc::Receiver<Sent> {
-        let (sender, receiver) = mpsc::channel(BUFFER);
+    /// Expects a stream of this from the agent of a server.
+    pub(crate) fn expect(&self, id: &str, server: ServerId, source: &StreamSource) -> ReadersEnd {
+        let (sender, receiver) = mpsc::channel(room(source));
+        let (teller, told) = mpsc::channel(ROOM_TO_AGENT);
         let mut streams = self.streams();
         // Those whose readers have hung up.
-        streams.retain(|_, expected| !expected.sender.is_closed());
-        streams.insert(id.to_owned(), Expected { server, sender });
-        receiver
+        streams.retain(|_, expected| !expected.end.sender.is_closed());
+        streams.insert(id.to_owned(), Expected { server, end: AgentsEnd { sender, told } });
+        ReadersEnd { receiver, teller }
     }
 
-    /// Where the agent of a server sends what it was asked for; once for each stream.
-    pub(super) fn take(&self, id: &str, server: ServerId) -> Option<mpsc::Sender<Sent>> {
+    /// What the agent of a server gets of a stream that it was asked for; once for each.
+    pub(super) fn take(&self, id: &str, server: ServerId) -> Option<AgentsEnd> {
         let mut streams = self.streams();
         let ours = streams.get(id).is_some_and(|expected| expected.server == server);
-        if ours { streams.remove(id).map(|expected| expected.sender) } else { None }
+        if ours { streams.remove(id).map(|expected| expected.end) } else { None }
     }
 
     /// Expects it no more.
@@ -97,14 +142,15 @@ mod tests {
     #[test]
     fn a_stream_is_opened_once_and_by_its_own_agent() {
         let streams = Streams::default();
-        let receiver = streams.expect("a", ServerId(1));
+        let expect = |id| streams.expect(id, ServerId(1), &StreamSource::Unknown);
+        let receiver = expect("a");
         assert!(streams.take("a", ServerId(2)).is_none());
         assert!(streams.take("a", ServerId(1)).is_some());
         assert!(streams.take("a", ServerId(1)).is_none());
         drop(receiver);
-        let gone = streams.expect("b", ServerId(1));
+        let gone = expect("b");
         drop(gone);
-        let _other = streams.expect("c", ServerId(1));
+        let _other = expect("c");
         assert!(streams.take("b", ServerId(1)).is_none(), "nobody reads it any more");
     }
 }

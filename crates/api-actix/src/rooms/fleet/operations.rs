@@ -25,6 +25,7 @@ use paperclip::actix::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// These routes.
 pub(super) fn routes(config: &mut ServiceConfig<'_>) {
@@ -105,6 +106,8 @@ struct OperationView {
     kind: &'static str,
     task_id: Option<i64>,
     attempt: Option<u32>,
+    /// What it brings about, if it runs no task: its `kind`, and what belongs to it.
+    deed: Option<Map<String, Value>>,
     #[schemars(schema_with = "state")]
     state: &'static str,
     /// Whether its end was asked for.
@@ -130,6 +133,16 @@ struct ResultView {
     reason: Option<String>,
     /// The same in words.
     detail: Option<String>,
+    /// What else came of it: its `kind`, and what belongs to it.
+    outcome: Option<Map<String, Value>>,
+}
+
+/// The members of what is written as a JSON object.
+fn members(value: &impl Serialize) -> Option<Map<String, Value>> {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(members)) => Some(members),
+        _ => None,
+    }
 }
 
 impl From<Operation> for OperationView {
@@ -140,6 +153,7 @@ impl From<Operation> for OperationView {
             kind: operation.kind.as_str(),
             task_id: operation.task_id.map(|task| task.0),
             attempt: operation.attempt,
+            deed: operation.deed.as_ref().and_then(members),
             state: operation.state.as_str(),
             cancel_requested: operation.cancel_requested,
             progress: operation.progress,
@@ -149,6 +163,7 @@ impl From<Operation> for OperationView {
                 signal: end.signal,
                 reason: end.reason,
                 detail: end.detail,
+                outcome: end.outcome.as_ref().and_then(members),
             }),
             created_at: operation.created_at,
             started_at: operation.started_at,
@@ -201,14 +216,18 @@ async fn operation_cancel(
     // What happens after this moment wakes whoever waits.
     let changes = changes.0.clone();
     let order = agents.operation_to_cancel(&actor, id.0).await?;
-    let done = tasks.operation_cancel(&actor, &order, once).await?;
+    let delivery = if order.deed.is_some() {
+        delivery(&agents.deed_cancel(&actor, id.0, once).await?)
+    } else {
+        delivery(&tasks.operation_cancel(&actor, &order, once).await?)
+    };
     let look = async || Ok(agents.operation_get(&actor, id.0).await?);
     let is_open = |operation: &Operation| operation.state.is_open();
     let operation = settled(prefer.0, changes, look().await?, is_open, look).await?;
     Ok(if is_open(&operation) {
         Settled::Underway(operation.into())
     } else {
-        Settled::Done(Reply::new(operation.into()).delivered(delivery(&done)))
+        Settled::Done(Reply::new(operation.into()).delivered(delivery))
     })
 }
 

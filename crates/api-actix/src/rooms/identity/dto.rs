@@ -53,6 +53,8 @@ pub(super) enum ScopeWord {
     Pools,
     /// Tasks and where they run.
     Scheduling,
+    /// Containers and images.
+    Containers,
 }
 
 impl From<ScopeWord> for Room {
@@ -63,6 +65,7 @@ impl From<ScopeWord> for Room {
             ScopeWord::Fleet => Self::Fleet,
             ScopeWord::Pools => Self::Pools,
             ScopeWord::Scheduling => Self::Scheduling,
+            ScopeWord::Containers => Self::Containers,
         }
     }
 }

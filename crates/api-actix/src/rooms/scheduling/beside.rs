@@ -9,7 +9,7 @@ use serde::de::{
 use std::{fmt, marker::PhantomData};
 
 /// Reads an object as a `T` and, apart from it, the member `name`, which may be left out.
-pub(super) fn read<'de, T, M, D>(deserializer: D, name: &'static str) -> Result<(T, M), D::Error>
+pub(in crate::rooms) fn read<'de, T, M, D>(deserializer: D, name: &'static str) -> Result<(T, M), D::Error>
 where
     T: Deserialize<'de>,
     M: Deserialize<'de> + Default,

@@ -11,7 +11,7 @@ use domain::{
     Error, Result,
     clock::Timestamp,
     error::Checks,
-    ids::PoolId,
+    ids::{PoolId, ServerId},
     scheduling::{
         ArchitectureNeed, Environment, MAX_ATTEMPTS, Mount, PortMapping, Priority, Protocol, RestartPolicy, TaskDriver,
         TaskKind, TaskSpec,
@@ -80,7 +80,7 @@ impl MountBody {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "TaskSpec")]
-pub(super) struct TaskBody {
+pub(in crate::rooms) struct TaskBody {
     /// Its name; several tasks may have the same.
     #[schemars(schema_with = "dto::name")]
     name: String,
@@ -134,6 +134,9 @@ pub(super) struct TaskBody {
     /// The pool that it must run in; any server if left out.
     #[schemars(range(min = 1))]
     pool_id: Option<i64>,
+    /// The server that it must run on; any that fits if left out.
+    #[schemars(range(min = 1))]
+    required_server_id: Option<i64>,
     /// Tags that its server must have, every one of them.
     #[serde(default)]
     #[schemars(schema_with = "dto::tags")]
@@ -168,7 +171,7 @@ pub(super) struct TaskBody {
 
 impl TaskBody {
     /// The domain's word for it.
-    pub(super) fn parse(mut self) -> Result<TaskSpec> {
+    pub(in crate::rooms) fn parse(mut self) -> Result<TaskSpec> {
         let mut checks = Checks::default();
         // What is wrong has a stand-in, so that what goes together can be looked at all the same.
         let name = checks.take("name", Name::parse(std::mem::take(&mut self.name)));
@@ -187,6 +190,8 @@ impl TaskBody {
             ports: each(&mut checks, "ports", self.ports, MAX_MAPPINGS, PortBody::parse),
             mounts: each(&mut checks, "mounts", self.mounts, MAX_MAPPINGS, MountBody::parse),
             pool_id: dto::reference(&mut checks, "pool_id", self.pool_id).map(PoolId),
+            required_server_id: dto::reference(&mut checks, "required_server_id", self.required_server_id)
+                .map(ServerId),
             labels: checks.take("labels", Tags::parse(self.labels.unwrap_or_default())).unwrap_or_default(),
             allow_emulation: self.allow_emulation.unwrap_or_default(),
             priority: optional(&mut checks, "priority", self.priority, Priority::parse).unwrap_or_default(),

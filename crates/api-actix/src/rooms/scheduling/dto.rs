@@ -162,7 +162,7 @@ impl From<PendingReason> for PendingReasonView {
 /// A task.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Task")]
-pub(super) struct TaskView {
+pub(in crate::rooms) struct TaskView {
     id: i64,
     name: String,
     required_architecture: &'static str,
@@ -187,6 +187,8 @@ pub(super) struct TaskView {
     ports: Vec<PortView>,
     mounts: Vec<MountView>,
     pool_id: Option<i64>,
+    /// The server that it must run on; `null` if any will do.
+    required_server_id: Option<i64>,
     labels: BTreeMap<String, String>,
     allow_emulation: bool,
     priority: u8,
@@ -248,6 +250,7 @@ impl From<&Task> for TaskView {
             ports: spec.ports.iter().map(PortView::from).collect(),
             mounts: spec.mounts.iter().map(MountView::from).collect(),
             pool_id: spec.pool_id.map(|pool| pool.0),
+            required_server_id: spec.required_server_id.map(|server| server.0),
             labels: dto::shown(&spec.labels),
             allow_emulation: spec.allow_emulation,
             priority: spec.priority.get(),
