@@ -1,5 +1,7 @@
 //! Images that tasks name: what is refused, what is taken in, and where it may go.
 
+pub(crate) mod live;
+
 use crate::{
     agents::support::join_token,
     server,

@@ -2,8 +2,12 @@
 //! and is told truly whatever breaks.
 
 mod contact;
+mod containers;
 mod engine;
 mod images;
+mod mixed;
 mod placement;
+mod stored;
+mod streams;
 mod support;
 mod survival;

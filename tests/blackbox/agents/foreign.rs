@@ -1,18 +1,16 @@
 //! Agents that are built for other architectures, as they run under QEMU. `scripts/build-foreign-agents` builds them.
 
-mod emulation;
-
 use super::support::{
     Site, Tally, attempt, becomes, check_at_rest, ended, join_token, native, server_becomes, shell, shown,
 };
 use crate::{AGENT, support::walk};
-use emulation::Emulation;
 use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
+use test_engine::emulation::Emulation;
 use tests::{Agent, AgentOptions, Answer, Backend, Client, eventually};
 
 /// An architecture, and what kernels call it.

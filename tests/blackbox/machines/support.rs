@@ -5,7 +5,10 @@ use crate::{
     agents::support::{self, Tally, server_named},
 };
 use serde_json::{Value, json};
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 use tempfile::TempDir;
 use tests::{
     Agent, AgentOptions, Backend, Client, Machine, Machines, Server, ServerOptions, eventually, fresh_postgres,
@@ -44,6 +47,11 @@ impl Site {
         Client::trusting(&self.server.base, Some(&self.server.admin_secret()), &certificate(&self.directory))
     }
 
+    /// The certificate that its clients trust.
+    pub(super) fn certificate(&self) -> PathBuf {
+        certificate(&self.directory)
+    }
+
     /// Kills the server and starts it again. Every agent opens another session then, and says what its machine is.
     pub(super) fn restart(&mut self) {
         self.server.kill();
@@ -52,18 +60,23 @@ impl Site {
 
     /// The agent of a machine: it has joined, and is there.
     pub(super) async fn agent(&self, machine: &Machine, name: &str) -> Agent {
+        self.agent_of(machine, name, AGENT.as_ref(), json!({})).await
+    }
+
+    /// The same as this program, with a join token that has these members.
+    pub(super) async fn agent_of(&self, machine: &Machine, name: &str, program: &Path, token: Value) -> Agent {
         let admin = self.admin();
         let paths = [machine.engine().socket(), self.tally.folder(), certificate(&self.directory)];
         let [socket, folder, certificate] = paths.map(|path| path.to_str().unwrap().to_owned());
         let arguments = ["--allow-exec", "--docker-socket", &socket, "--allow-mount", &folder, "--ca", &certificate];
         let options = AgentOptions {
-            program: AGENT.into(),
+            program: program.to_owned(),
             server: self.server.base.clone(),
             name: name.to_owned(),
             arguments: arguments.map(str::to_owned).to_vec(),
             ..AgentOptions::default()
         };
-        let agent = Agent::join_through(machine.prefix(), options, &support::join_token(&admin, json!({})).await);
+        let agent = Agent::join_through(machine.prefix(), options, &support::join_token(&admin, token).await);
         eventually(&format!("{name} to be online"), async || {
             let row = server_named(&admin, name).await?;
             (row["status"] == "online" && agent.has_had_a_session()).then_some(())

@@ -27,6 +27,7 @@ const APPLETS: [&str; 21] = [
     "sh", "sleep", "echo", "cat", "ls", "nc", "id", "dd", "yes", "head", "tail", "kill", "true", "false", "touch",
     "seq", "date", "printf", "rm", "mkdir", "tr",
 ];
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Where an ELF file says what it is compiled for.
 const MACHINE: std::ops::Range<usize> = 18..20;
 
@@ -94,6 +95,17 @@ pub fn for_registry(architecture: &str) -> [Content; 3] {
     [config, layer, manifest]
 }
 
+/// The same of an image that has nothing but this program, as `/program`.
+#[must_use]
+pub fn of_program(architecture: &str, program: &Path) -> [Content; 3] {
+    let files = tempfile::tempdir().unwrap();
+    fs::copy(program, files.path().join("program")).unwrap();
+    let layer = Content { kind: LAYER, body: tar(files.path(), &["program"]) };
+    let config = config(architecture, &layer, &["/program"]);
+    let manifest = manifests::manifest_with(&config, &[&layer]);
+    [config, layer, manifest]
+}
+
 fn layer(busybox: &[u8]) -> Content {
     let files = tempfile::tempdir().unwrap();
     for folder in ["bin", "tmp", "etc", "data"] {
@@ -105,7 +117,7 @@ fn layer(busybox: &[u8]) -> Content {
     for applet in APPLETS {
         symlink("busybox", files.path().join("bin").join(applet)).unwrap();
     }
-    Content { kind: "application/vnd.oci.image.layer.v1.tar", body: tar(files.path(), &["."]) }
+    Content { kind: LAYER, body: tar(files.path(), &["."]) }
 }
 
 fn config(architecture: &str, layer: &Content, command: &[&str]) -> Content {

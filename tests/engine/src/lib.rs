@@ -9,14 +9,22 @@
     reason = "a test that panics has done its work, in its helpers too"
 )]
 
+pub mod emulation;
 pub mod images;
 pub mod manifests;
 pub mod registry;
 
+pub use bollard;
+
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    query_parameters::{ListContainersOptions, RemoveContainerOptions, RemoveImageOptions, TagImageOptions},
+    models::ContainerCreateBody,
+    query_parameters::{
+        CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, RemoveImageOptions, TagImageOptions,
+        WaitContainerOptions,
+    },
 };
+use futures_util::StreamExt;
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
@@ -32,10 +40,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const PROGRAMS: [&str; 8] = ["dockerd", "containerd", "runc", "docker-init", "unshare", "nsenter", "tar", "busybox"];
 
-/// `$0` is the folder, `$1` the parent of all control groups; the rest are arguments of the engine.
+/// `$0` is the folder, `$1` the parent of all control groups, `$2` the engine; the rest are its arguments.
 const SHELL: &str = r#"
-dir=$0 group=$1
-shift
+dir=$0 group=$1 program=$2
+shift 2
 busybox ip link set lo up
 # Whoever gave the order may have gone; that must not keep what follows from being done. To ignore it would be inherited.
 trap : PIPE
@@ -45,7 +53,7 @@ while read -r order; do
     case $order in
     start)
         rm -f "$dir/pid"
-        dockerd --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" --host "unix://$dir/socket" \
+        "$program" --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" --host "unix://$dir/socket" \
             --cgroup-parent "$group" --iptables=false --ip-forward=false --ip-masq=false --shutdown-timeout 2 \
             "$@" >>"$dir/log" 2>&1 &
         engine=$! ;;
@@ -64,6 +72,19 @@ find /sys/fs/cgroup -depth -type d -path "*$group*" -exec rmdir {} +
 rm -rf "$dir"
 "#;
 
+/// Which engine is started, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineOptions<'a> {
+    /// What makes of a command one that runs where the engine is to.
+    pub prefix: &'a [String],
+    /// The program. What it has others do, such as containerd and runc, is done by those of this machine.
+    pub program: &'a Path,
+    /// Its arguments.
+    pub arguments: &'a [&'a str],
+    /// What it has of the [`images`].
+    pub images: &'a [&'a str],
+}
+
 /// An engine that listens on a socket of its own.
 pub struct Engine {
     directory: PathBuf,
@@ -78,6 +99,14 @@ impl Engine {
     /// # Errors
     /// Why there can be none on this machine.
     pub fn start(arguments: &[&str], images: &[&str]) -> Result<Self, String> {
+        Self::start_with(EngineOptions { prefix: &[], program: Path::new("dockerd"), arguments, images })
+    }
+
+    /// Starts one with these options.
+    ///
+    /// # Errors
+    /// Why there can be none on this machine.
+    pub fn start_with(options: EngineOptions<'_>) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !nix::unistd::geteuid().is_root() {
             return Err("it takes root".to_owned());
@@ -86,11 +115,14 @@ impl Engine {
         // The shell removes it, because it is used until the very last.
         let directory = tempfile::Builder::new().prefix("starlink-engine-").tempdir().unwrap().keep();
         let group = format!("/starlink-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut shell = Command::new("unshare")
+        let words = [options.prefix, &["unshare".to_owned()]].concat();
+        let mut shell = Command::new(&words[0])
+            .args(&words[1..])
             .args(["--fork", "--kill-child", "--pid", "--mount-proc", "--net", "--"])
             .args(["docker-init", "--", "sh", "-c", SHELL])
             .args([directory.to_str().unwrap(), &group])
-            .args(arguments)
+            .arg(options.program)
+            .args(options.arguments)
             .env("PATH", search_path())
             // Who interrupts the tests does not mean those that tidy up after them.
             .process_group(0)
@@ -98,11 +130,11 @@ impl Engine {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|error| format!("unshare: {error}"))?;
+            .map_err(|error| format!("{}: {error}", words[0]))?;
         let (orders, done) = (shell.stdin.take(), BufReader::new(shell.stdout.take().unwrap()));
         let mut engine = Self { directory, shell, orders, done };
         engine.begin()?;
-        images::load(&engine, images);
+        images::load(&engine, options.images);
         Ok(engine)
     }
 
@@ -166,6 +198,26 @@ impl Engine {
     /// Those of them that run.
     pub async fn running(&self, label: &str) -> Vec<String> {
         self.list(label, false).await
+    }
+
+    /// Runs a program in a container of this name, as somebody might by hand, and waits for its end; the engine's id.
+    pub async fn run(&self, image: &str, name: &str, command: &[&str]) -> String {
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            cmd: Some(command.iter().map(|&word| word.to_owned()).collect()),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() };
+        let (client, made) = (self.client(), self.client().create_container(Some(options), body).await.unwrap());
+        client.start_container(&made.id, None).await.unwrap();
+        let mut ends = client.wait_container(&made.id, None::<WaitContainerOptions>);
+        let _ = ends.next().await;
+        made.id
+    }
+
+    /// Puts those of the [`images`] back that were removed.
+    pub fn restore_images(&self) {
+        images::load(self, &images::ALL);
     }
 
     /// Ends and removes a container, as somebody might by hand.
