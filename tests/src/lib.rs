@@ -13,7 +13,7 @@ mod tmpfs;
 pub use agent::{Agent, AgentOptions, Leftovers};
 pub use client::{Answer, Client};
 pub use command::{Finished, run};
-pub use machines::{Alone, Machine, Machines, machines};
+pub use machines::{Alone, Machine, Machines, Parts, machines};
 pub use postgres::{Cluster, fresh_postgres, shared_postgres};
 pub use server::{Server, ServerOptions, eventually, wait_for};
 pub use sql::Sql;

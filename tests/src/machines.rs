@@ -19,11 +19,13 @@ use std::{
     },
     thread::{self, ScopedJoinHandle},
 };
-use test_engine::{Engine, check_programs, images, or_not_run, search_path};
+use test_engine::{Engine, EngineOptions, check_programs, emulation::Emulation, images, or_not_run, search_path};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// How many machines tests share.
-const COUNT: u8 = 3;
+const COUNT: usize = 3;
+/// What the engines of machines have that are as this one.
+const OWN_IMAGES: [&str; 2] = [images::BUSYBOX, images::LYING];
 /// From here on, addresses are for measurements of networks (RFC 2544), and nobody else's.
 const FIRST_NETWORK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 /// As many networks of sixteen addresses as fit into that range.
@@ -47,6 +49,31 @@ for process in /proc/[0-9]*; do
 done
 "#;
 
+/// What a machine is, besides its network.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    /// What its kernel has QEMU run, in the kernel's words. Programs for anything else are refused.
+    pub handlers: Vec<&'static str>,
+    /// The program of its container engine, where that is another one than this machine's own. Its containers have no
+    /// network then: it takes its own program, which would be QEMU, for what it has to run for that.
+    pub engine: Option<PathBuf>,
+}
+
+impl Parts {
+    fn start(&self) -> Result<(Engine, Option<Emulation>), String> {
+        // Their registry is on this machine.
+        let plain = format!("--insecure-registry={FIRST_NETWORK}/15");
+        let emulation = if self.handlers.is_empty() { None } else { Some(Emulation::apart(&self.handlers)?) };
+        let prefix = emulation.as_ref().map(Emulation::prefix).unwrap_or_default();
+        let (own, arguments) = (Path::new("dockerd"), [&*plain, "--bridge=none", "--ip6tables=false"]);
+        let engine = Engine::start_with(match &self.engine {
+            None => EngineOptions { prefix: &prefix, program: own, arguments: &arguments[..1], images: &OWN_IMAGES },
+            Some(program) => EngineOptions { prefix: &prefix, program, arguments: &arguments, images: &[] },
+        })?;
+        Ok((engine, emulation))
+    }
+}
+
 /// Machines on one network, which this machine is part of.
 pub struct Machines {
     address: Ipv4Addr,
@@ -56,18 +83,15 @@ pub struct Machines {
 }
 
 impl Machines {
-    /// Sets them up.
+    /// Sets them up: one of each of these.
     ///
     /// # Errors
     /// Why there can be none on this machine.
-    pub fn start(count: u8) -> Result<Self, String> {
+    pub fn start(parts: &[Parts]) -> Result<Self, String> {
         check_programs(&["ip", "nsenter", "unshare"])?;
-        // Their registry is on this machine.
-        let plain = format!("--insecure-registry={FIRST_NETWORK}/15");
         let engines = thread::scope(|scope| {
-            let start = || Engine::start(&[&plain], &[images::BUSYBOX, images::LYING]);
-            let starting: Vec<_> = (0..count).map(|_| scope.spawn(start)).collect();
-            let ended = |thread: ScopedJoinHandle<'_, Result<Engine, String>>| match thread.join() {
+            let starting: Vec<_> = parts.iter().map(|parts| scope.spawn(|| parts.start())).collect();
+            let ended = |thread: ScopedJoinHandle<'_, Result<_, String>>| match thread.join() {
                 Ok(engine) => engine,
                 Err(_panic) => Err("an engine takes no images".to_owned()),
             };
@@ -76,8 +100,9 @@ impl Machines {
         let mut switch = Switch::start()?;
         let (address, addresses) = switch.plug_in_host()?;
         let mut all = Vec::new();
-        for (engine, (number, address)) in engines.into_iter().zip(addresses.enumerate()) {
-            all.push(RwLock::new(switch.plug_in(engine, number, address)?));
+        for ((engine, emulation), (number, address)) in engines.into_iter().zip(addresses.enumerate()) {
+            let machine = switch.plug_in(engine, number, address)?;
+            all.push(RwLock::new(Machine { emulation, ..machine }));
         }
         let machines = Self { address, all, _switch: switch };
         machines.check()?;
@@ -144,7 +169,8 @@ impl Machines {
 /// They are taken down when the tests have ended, by the processes that they belong to.
 pub fn machines() -> Option<&'static Machines> {
     static MACHINES: OnceLock<Result<Machines, String>> = OnceLock::new();
-    let start = || Machines::start(COUNT).map_err(|why| format!("no machines could be set up: {why}"));
+    let start =
+        || Machines::start(&vec![Parts::default(); COUNT]).map_err(|why| format!("no machines could be set up: {why}"));
     or_not_run(MACHINES.get_or_init(start).as_ref().map_err(Clone::clone))
 }
 
@@ -179,6 +205,8 @@ impl Drop for Alone<'_> {
 /// A machine: a container engine, and its network.
 pub struct Machine {
     engine: Engine,
+    // Dropped after it.
+    emulation: Option<Emulation>,
     network: PathBuf,
     address: Ipv4Addr,
     /// Where its cable ends: the network of the switch, and a port there.
@@ -198,7 +226,9 @@ impl Machine {
     /// What makes of a command one that runs on this machine; its processes and files are also this machine's own.
     #[must_use]
     pub fn prefix(&self) -> Vec<String> {
-        ["nsenter", &format!("--net={}", self.network.display()), "--"].map(str::to_owned).to_vec()
+        let network = ["nsenter", &format!("--net={}", self.network.display()), "--"].map(str::to_owned);
+        // The network is entered first, by who may enter all that there are.
+        [&network[..], &self.emulation.as_ref().map(Emulation::prefix).unwrap_or_default()].concat()
     }
 
     /// Its container engine. To stop it, there is [`Machine::stop_engine`].
@@ -297,7 +327,7 @@ impl Switch {
         if let Some(networks) = &mut self.networks {
             writeln!(networks, "{}", name.display()).map_err(|error| format!("the switch has ended: {error}"))?;
         }
-        Ok(Machine { engine, network, address, switch, port, has_contact: true, has_engine: true })
+        Ok(Machine { engine, emulation: None, network, address, switch, port, has_contact: true, has_engine: true })
     }
 }
 

@@ -25,16 +25,17 @@ const PERIOD: Duration = Duration::from_mins(1);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-struct Bench {
-    server: Server,
-    target: Target,
+/// A server and its agents.
+pub(crate) struct Bench {
+    pub(crate) server: Server,
+    pub(crate) target: Target,
     connection: Connection,
-    agents: Vec<Agent>,
+    pub(crate) agents: Vec<Agent>,
 }
 
 impl Bench {
     /// A server with so many agents; they find an engine at `socket`, if anybody does.
-    async fn start(site: &Site, agents: u32, socket: Option<&Path>) -> Outcome<Self> {
+    pub(crate) async fn start(site: &Site, agents: u32, socket: Option<&Path>) -> Outcome<Self> {
         let server = site.start()?;
         let target = Target::of(&server)?;
         let mut connection = Connection::open(&target).await?;
@@ -55,7 +56,7 @@ impl Bench {
     }
 
     /// Asks until the answer is as it should be.
-    async fn wait(&mut self, path: &str, good: impl Fn(&Value) -> bool) -> Outcome<Value> {
+    pub(crate) async fn wait(&mut self, path: &str, good: impl Fn(&Value) -> bool) -> Outcome<Value> {
         let began = Instant::now();
         loop {
             self.connection = Connection::open(&self.target).await?;
@@ -195,15 +196,18 @@ pub(crate) async fn containers(site: &Site) -> Outcome<Vec<Row>> {
     Ok(vec![row("StarLink", &ours), row("`docker run -d`", &theirs)])
 }
 
+/// The engine's own client.
+pub(crate) fn docker(socket: &Path) -> Command {
+    let mut command = Command::new("docker");
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display())).stderr(Stdio::null());
+    // What every engine of these years speaks; a newer client does not find that out by itself.
+    command.env("DOCKER_API_VERSION", "1.41");
+    command
+}
+
 /// How long `docker run -d` takes for the same container.
 fn docker_run(socket: &Path) -> Outcome<Duration> {
-    let docker = || {
-        let mut command = Command::new("docker");
-        command.env("DOCKER_HOST", format!("unix://{}", socket.display())).stderr(Stdio::null());
-        // What every engine of these years speaks; a newer client does not find that out by itself.
-        command.env("DOCKER_API_VERSION", "1.41");
-        command
-    };
+    let docker = || docker(socket);
     let began = Instant::now();
     let arguments =
         ["run", "-d", "--init", "--cpus", "0.1", "--memory", "52m", BUSYBOX, "/bin/busybox", "sleep", "600"];

@@ -35,6 +35,11 @@ impl Target {
         self.head("GET", path, "").into_bytes()
     }
 
+    /// The bytes of a `GET` of something that goes on, in this media type.
+    pub(crate) fn follow(&self, path: &str, media_type: &str) -> Vec<u8> {
+        self.head("GET", path, &format!("accept: {media_type}\r\n")).into_bytes()
+    }
+
     /// The bytes of a `POST` of a JSON document.
     pub(crate) fn post(&self, path: &str, body: &str) -> Vec<u8> {
         let describes = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
@@ -105,6 +110,19 @@ impl Connection {
             .filter_map(|line| line.split_once(": "))
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
+    }
+
+    /// Asks for something that goes on, and hands over each piece of it, with what lies around it, until that is enough.
+    pub(crate) async fn follow(mut self, request: &[u8], mut enough: impl FnMut(&[u8]) -> bool) -> Outcome<()> {
+        self.stream.write_all(request).await?;
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(1 << 18);
+            self.read().await?;
+            if enough(&self.buffer) {
+                return Ok(());
+            }
+        }
     }
 
     async fn read(&mut self) -> Outcome<()> {

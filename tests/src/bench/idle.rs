@@ -54,7 +54,8 @@ pub(crate) async fn measure(site: &Site) -> Outcome<Row> {
     })
 }
 
-async fn join(target: &Target, join_token: &str, number: u32) -> Outcome<String> {
+/// Joins, and opens the session `s-<number>`; the agent's token.
+pub(crate) async fn join(target: &Target, join_token: &str, number: u32) -> Outcome<String> {
     let mut connection = Connection::open(target).await?;
     let inventory = json!({
         "architecture": "x86_64", "agent_version": "bench", "drivers": ["exec"],
@@ -84,7 +85,7 @@ async fn wait_for_ever(target: &Target, number: u32) -> Outcome<()> {
     }
 }
 
-fn text(document: &Value, pointer: &str) -> Outcome<String> {
+pub(crate) fn text(document: &Value, pointer: &str) -> Outcome<String> {
     let found = document.pointer(pointer).and_then(Value::as_str);
     found.map(str::to_owned).ok_or_else(|| format!("no {pointer} in the answer").into())
 }

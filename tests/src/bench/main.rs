@@ -5,11 +5,13 @@
 #![expect(clippy::print_stdout, reason = "the table of results is what this program is for")]
 
 mod agents;
+mod containers;
 mod disk;
 mod http;
 mod idle;
 mod list;
 mod load;
+mod output;
 mod placement;
 mod process;
 mod site;
@@ -25,7 +27,8 @@ use table::Row;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "usage: starlink-bench [list|start|memory|write|placement|task|slurm|agent] [--seconds N]";
+const USAGE: &str =
+    "usage: starlink-bench [list|start|memory|write|placement|task|slurm|agent|container] [--seconds N]";
 
 /// What is to be measured, and for how long at a time.
 struct Options {
@@ -40,7 +43,7 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--seconds" => options.period = Duration::from_secs(arguments.next()?.parse().ok()?),
-                "list" | "start" | "memory" | "write" | "placement" | "task" | "slurm" | "agent" => {
+                "list" | "start" | "memory" | "write" | "placement" | "task" | "slurm" | "agent" | "container" => {
                     options.filter = Some(argument);
                 }
                 _ => return None,
@@ -86,6 +89,14 @@ async fn run(options: &Options) -> Outcome<()> {
     }
     if options.wants("agent") {
         agents(&sites).await?;
+    }
+    if options.wants("container") {
+        for site in &sites {
+            print(&containers::measure(site, options.period).await?);
+        }
+        if let Some(site) = sites.first() {
+            print(&output::measure(site).await?);
+        }
     }
     if options.wants("write") {
         print(&writes::measure(&sites, options.period).await?);
