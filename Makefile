@@ -24,6 +24,7 @@ build: build-tools ## Build everything for development
 test: build-tools test-tools ## Run every test, on SQLite and PostgreSQL, then Schemathesis
 	cargo build --locked --workspace --bins
 	scripts/build-foreign-agents
+	scripts/fetch-foreign-engines
 	scripts/with-postgres cargo test --locked --workspace
 	scripts/schemathesis
 
