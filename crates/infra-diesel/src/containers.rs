@@ -174,33 +174,26 @@ fn put(
     Ok(())
 }
 
-/// However many containers there are, what they use is written by one statement.
+/// However many containers there are, what they use is one round trip.
 const COUNT_POSTGRES: &str = "
     UPDATE containers SET usage = counted.value ->> 'usage'
     FROM json_array_elements($1::json) AS counted (value)
     WHERE containers.server_id = $2 AND containers.engine_id = (counted.value ->> 'engine_id') COLLATE \"C\"";
-const COUNT_SQLITE: &str = "
-    UPDATE containers SET usage = counted.value ->> 'usage' FROM json_each(?) AS counted
-    WHERE containers.server_id = ? AND containers.engine_id = counted.value ->> 'engine_id'";
 
 fn count(connection: &mut AnyConnection, server: ServerId, usage: &[ContainerUsage]) -> Result<(), Failure> {
-    if usage.is_empty() {
-        return Ok(());
-    }
-    let values = to_json(&usage)?;
-    let statement = match connection {
-        AnyConnection::Postgresql(_) => COUNT_POSTGRES,
-        AnyConnection::Sqlite(_) => COUNT_SQLITE,
-    };
-    macro_rules! run {
-        ($c:expr) => {
-            sql_query(statement).bind::<Text, _>(values).bind::<BigInt, _>(server.0).execute($c)?
-        };
-    }
     match connection {
-        AnyConnection::Postgresql(c) => run!(c),
-        AnyConnection::Sqlite(c) => run!(c),
-    };
+        AnyConnection::Postgresql(c) => {
+            let values = to_json(&usage)?;
+            sql_query(COUNT_POSTGRES).bind::<Text, _>(values).bind::<BigInt, _>(server.0).execute(c)?;
+        }
+        AnyConnection::Sqlite(c) => {
+            for one in usage {
+                let id = containers::engine_id.eq(one.engine_id.as_str());
+                let row = containers::table.filter(containers::server_id.eq(server.0).and(id));
+                diesel::update(row).set(containers::usage.eq(to_json(&one.usage)?)).execute(c)?;
+            }
+        }
+    }
     Ok(())
 }
 

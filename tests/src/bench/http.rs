@@ -153,6 +153,9 @@ impl Head {
     fn parse(head: &[u8], length: usize) -> Outcome<Self> {
         let mut lines = std::str::from_utf8(head)?.split("\r\n");
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or("no status line")?.parse()?;
+        if status == 204 {
+            return Ok(Self { status, length, body: 0 });
+        }
         let body = lines
             .filter_map(|line| line.split_once(": "))
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
