@@ -127,8 +127,12 @@ async fn a_container_that_somebody_else_made_is_shown_as_it_is_and_touched_only_
     let by_hand = admin.delete(&format!("/api/containers/{id}?kill=true")).await.expect(409);
     assert_eq!(by_hand.code(), "container_foreign");
 
-    assert_eq!(done(&admin, id, "pause", json!({})).await["state"], "paused");
-    assert_eq!(done(&admin, id, "unpause", json!({})).await["state"], "running");
+    // Another one, because an engine that froze a container in the middle of its health check says nothing of it for long.
+    let plain = foreign(machine.engine(), "shop-plain", shell("sleep 1000")).await;
+    let plain_row = shown(&admin, "shop-plain", "running", |row| row["state"] == "running").await;
+    assert_eq!(done(&admin, &plain_row["id"], "pause", json!({})).await["state"], "paused");
+    assert_eq!(done(&admin, &plain_row["id"], "unpause", json!({})).await["state"], "running");
+    machine.engine().remove(&plain).await;
     let before = shown(&admin, "shop-front", "running", |row| row["state"] == "running").await["started_at"].clone();
     let after = done(&admin, id, "restart", json!({ "grace_seconds": 5 })).await;
     assert!(after["started_at"].as_str() > before.as_str(), "{after:#}");
@@ -148,7 +152,7 @@ async fn a_container_that_somebody_else_made_is_shown_as_it_is_and_touched_only_
 
     let log = admin.get(&format!("/audit/logs?target=container:{id}&outcome=success")).await.expect(200);
     let actions: Vec<&str> = log.json.as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
-    let all = ["remove", "start", "stop", "restart", "unpause", "pause"].map(|verb| format!("container.{verb}"));
+    let all = ["remove", "start", "stop", "restart"].map(|verb| format!("container.{verb}"));
     assert_eq!(actions, all);
     assert!(log.json.as_array().unwrap().iter().all(|row| row["after"]["force"] == true));
     admin.get("/audit/verify").await.expect(200);
