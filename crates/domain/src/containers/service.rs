@@ -171,8 +171,8 @@ impl ContainerService {
     /// Notes that somebody runs a program in a container, before it is run.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; `container_foreign` if `StarLink` did not start it and nobody insists; `not_running`;
-    /// [`Error::Unavailable`] if its agent cannot be reached; [`Error::Invalid`].
+    /// [`Error::NotFound`]; `container_foreign` if `StarLink` did not start it and nobody insists;
+    /// [`Error::Unavailable`] if its agent cannot be reached. Whether it runs is its engine's to say.
     pub async fn exec_begin(
         &self,
         actor: &Actor,

@@ -152,33 +152,25 @@ impl Operation {
     #[must_use]
     pub fn to_run(task: &Task, attempt: &Attempt, now: Timestamp) -> Option<Self> {
         task.spec.driver.needs()?;
-        Some(Self {
-            id: OperationId(0),
-            server_id: attempt.server_id,
-            kind: OperationKind::RunTask,
-            task_id: Some(task.id),
-            attempt: Some(attempt.number),
-            deed: None,
-            state: OperationState::Queued,
-            cancel_requested: false,
-            progress: None,
-            result: None,
-            created_at: now,
-            started_at: None,
-            finished_at: None,
-        })
+        let queued = Self::queued(attempt.server_id, OperationKind::RunTask, now);
+        Some(Self { task_id: Some(task.id), attempt: Some(attempt.number), ..queued })
     }
 
     /// The order to bring something about.
     #[must_use]
     pub fn to_do(server_id: ServerId, deed: Deed, now: Timestamp) -> Self {
+        let queued = Self::queued(server_id, deed.kind(), now);
+        Self { deed: Some(deed), ..queued }
+    }
+
+    fn queued(server_id: ServerId, kind: OperationKind, now: Timestamp) -> Self {
         Self {
             id: OperationId(0),
             server_id,
-            kind: deed.kind(),
+            kind,
             task_id: None,
             attempt: None,
-            deed: Some(deed),
+            deed: None,
             state: OperationState::Queued,
             cancel_requested: false,
             progress: None,
