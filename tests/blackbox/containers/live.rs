@@ -148,7 +148,7 @@ async fn no_text_can_look_like_an_event_or_a_line_of_its_own() {
     let mut reader = Events::open(&site.admin, &site.path("logs?follow=true"), None).await;
     assert_eq!(reader.texts(texts.len()).await, texts);
     // The same while it is followed.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    eventually("the output to be followed", async || (!site.agent.shown.follows().is_empty()).then_some(())).await;
     site.agent.shown.write(texts.map(|text| line("stderr", text)));
     assert_eq!(reader.texts(texts.len()).await, texts);
 }

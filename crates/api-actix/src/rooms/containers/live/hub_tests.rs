@@ -4,11 +4,16 @@ use super::{
 };
 use crate::rooms::containers::live::reader::{Reader, Step};
 
+/// Waits until nothing goes on by itself any more: time that stands still goes on only then.
+async fn idle() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
 fn hubs(room: usize) -> Arc<Hubs> {
     Arc::new(Hubs { by_container: Mutex::default(), room, most: 2 })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn readers_share_one_stream_which_ends_with_the_last() {
     let (hubs, played) = (hubs(ROOM), Played::new(100));
     played.write(50);
@@ -21,7 +26,7 @@ async fn readers_share_one_stream_which_ends_with_the_last() {
         seen.read_to(reader, 100).await;
         assert_eq!(seen.dropped, 0);
     }
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    idle().await;
     assert_eq!(played.follows(), 1);
     assert_eq!(hubs.hubs().len(), 1);
     readers.clear();
@@ -30,7 +35,7 @@ async fn readers_share_one_stream_which_ends_with_the_last() {
     let mut later = follow(&hubs, &played).await;
     Seen::default().read_to(&mut later, 100).await;
     played.write(1);
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    idle().await;
     assert_eq!(played.follows(), 2);
 }
 
@@ -50,14 +55,14 @@ async fn the_fastest_misses_nothing_and_the_slow_are_told_how_much() {
     assert!(hub.state().ring.bytes() <= 20_000 + 64 * 1024, "{}", hub.state().ring.bytes());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_nobody_has_read_yet_is_kept_and_the_agent_waits() {
     let (hubs, played) = (hubs(20_000), Played::new(50));
     let mut only = follow_from_now(&hubs, &played).await;
     let mut seen = Seen::default();
     seen.read(&mut only, 1).await;
     played.write(20_000);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    idle().await;
     seen.read_to(&mut only, 20_000).await;
     assert_eq!(seen.dropped, 0);
 }
@@ -67,11 +72,11 @@ async fn stalled(hubs: &Arc<Hubs>, played: &Arc<Played>) -> (Reader, Seen) {
     let (mut stalled, mut seen) = (follow_from_now(hubs, played).await, Seen::default());
     seen.read(&mut stalled, 1).await;
     played.write(20_000);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    idle().await;
     (stalled, seen)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_joins_one_that_reads_no_more_is_not_held_up() {
     let (hubs, played) = (hubs(20_000), Played::new(50));
     let (mut slow, mut of_slow) = stalled(&hubs, &played).await;
@@ -89,7 +94,7 @@ async fn who_joins_one_that_reads_no_more_is_not_held_up() {
     assert_eq!(of_slow.next, 20_000);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_joins_one_that_reads_no_more_gets_what_was_before_and_what_comes() {
     let (hubs, played) = (hubs(20_000), Played::new(50));
     let (mut slow, mut of_slow) = stalled(&hubs, &played).await;
@@ -182,7 +187,7 @@ async fn there_are_so_many_hubs_and_no_more() {
     let _three = join(3).unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_reader_gets_the_format_that_they_asked_for() {
     let (hubs, played) = (hubs(ROOM), Played::new(3));
     let mut seats = Vec::new();
@@ -193,9 +198,9 @@ async fn each_reader_gets_the_format_that_they_asked_for() {
         seat.hear(&mut view);
         seats.push((seat, view));
     }
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    idle().await;
     played.write(1);
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    idle().await;
     for (mut seat, mut view) in seats {
         let mut all = Vec::new();
         while let Heard::Text(text) = seat.hear(&mut view) {
