@@ -8,7 +8,7 @@ mod parts;
 
 use crate::{
     client::{CallError, Client},
-    drivers::docker::{Containers, Known, Trouble, usage::Reading},
+    drivers::docker::{Containers, Trouble, usage::Reading},
     runner::Drivers,
     session::{Backoff, Link, Patience},
 };
@@ -32,6 +32,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
+/// After how long without news a container is looked at again of which the engine had said nothing.
+const AGAIN: Duration = Duration::from_secs(10);
 /// After how long what was started is counted.
 const SOON: Duration = Duration::from_secs(2);
 /// After how long without a fault one that comes is told to everybody.
@@ -67,7 +69,6 @@ pub(crate) struct Reporter {
 struct Told {
     /// A digest of what was told of each container.
     containers: HashMap<EngineId, String>,
-    images: Known,
     /// Those that the engine cannot say anything of, which was complained about.
     unreadable: BTreeSet<EngineId>,
     /// Those that run.
@@ -149,6 +150,10 @@ impl Reporter {
                 Some((id, seen)) = looks.recv() => {
                     self.tell_some(engine, session, &mut told, BTreeSet::from([id])).await?;
                     seen.send(()).ok();
+                }
+                () = sleep(AGAIN), if !told.unreadable.is_empty() => {
+                    let ids = told.unreadable.clone();
+                    self.tell_some(engine, session, &mut told, ids).await?;
                 }
                 change = changes.next() => {
                     let first = change.ok_or_else(|| Trouble::Away("it says no more what happens".to_owned()))??;
@@ -235,7 +240,7 @@ impl Reporter {
 
     /// One container. What the engine cannot say anything of must not keep the others from being told.
     async fn look_at(&self, engine: &Containers, id: &EngineId, told: &mut Told) -> Result<Sight, Trouble> {
-        match engine.observe(id, &self.installation, &mut told.images).await {
+        match engine.observe(id, &self.installation).await {
             Ok(Some(observed)) => Ok(Sight::Seen(Box::new(observed.sane()))),
             Ok(None) => Ok(Sight::Gone),
             Err(Trouble::Away(why)) => Err(Trouble::Away(why)),

@@ -31,7 +31,6 @@ mod window;
 pub use containers::Containers;
 pub use engine::Engine;
 pub(crate) use engine::Trouble;
-pub(crate) use observe::Known;
 
 use crate::{
     drivers::Driver,
@@ -51,7 +50,7 @@ use domain::{
     scheduling::{TaskSpec, reason},
 };
 use engine::Pauses;
-use images::Platforms;
+use images::KnownImages;
 use make::Making;
 use seen::{Phase, Seen};
 use std::{
@@ -147,7 +146,7 @@ pub struct DockerDriver {
     /// What is being ended on purpose.
     ending: Mutex<HashSet<WorkId>>,
     making: Making,
-    platforms: Platforms,
+    images: KnownImages,
 }
 
 /// What the labels of a container say.
@@ -202,7 +201,7 @@ impl DockerDriver {
             clock,
             ending: Mutex::default(),
             making: Making::default(),
-            platforms: Platforms::default(),
+            images: KnownImages::default(),
         }
     }
 

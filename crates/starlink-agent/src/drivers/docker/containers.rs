@@ -1,6 +1,6 @@
 //! The containers and images of an engine, whoever made them.
 
-use super::{DockerDriver, engine::Engine, images::Platforms};
+use super::{DockerDriver, engine::Engine, images::KnownImages};
 use domain::clock::Clock;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct Containers {
     pub(super) engine: Engine,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) platforms: Platforms,
+    pub(super) images: KnownImages,
 }
 
 impl DockerDriver {
@@ -17,6 +17,6 @@ impl DockerDriver {
     #[must_use]
     pub fn containers(&self) -> Containers {
         let (engine, clock) = (self.engine.clone(), Arc::clone(&self.clock));
-        Containers { engine, clock, platforms: self.platforms.clone() }
+        Containers { engine, clock, images: self.images.clone() }
     }
 }

@@ -1,6 +1,10 @@
 //! The images that an engine has.
 
-use super::{containers::Containers, engine::Trouble, image::platform_of};
+use super::{
+    containers::Containers,
+    engine::{Engine, Trouble},
+    image::platform_of,
+};
 use bollard::{
     Docker,
     models::{ContainerSummary, ImageSummary},
@@ -19,23 +23,39 @@ const MOST: usize = 5_000;
 /// How many the engine is asked about at once.
 const AT_ONCE: usize = 4;
 
-/// What images were built for, by their ids: it takes a question for each, and never changes.
+/// What an image says of itself.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Platforms(Arc<Mutex<HashMap<String, Option<Platform>>>>);
+pub(super) struct Facts {
+    /// What it was built for.
+    pub(super) platform: Option<Platform>,
+    /// The digest by which a registry has it, if it came from one.
+    pub(super) digest: Option<String>,
+}
 
-impl Platforms {
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Platform>>> {
+/// What images say of themselves, by their ids: it takes a question for each, and hardly ever changes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KnownImages(Arc<Mutex<HashMap<String, Facts>>>);
+
+impl KnownImages {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Facts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn of(&self, client: &Docker, id: &str) -> Option<Platform> {
+    /// What one says; nothing, where the engine does not know it any more.
+    pub(super) async fn facts(&self, engine: &Engine, id: &str) -> Facts {
         if let Some(known) = self.known().get(id) {
             return known.clone();
         }
-        // An image that was removed meanwhile is told of as it was listed.
-        let platform = platform_of(&client.inspect_image(id).await.ok()?);
-        self.known().insert(id.to_owned(), platform.clone());
-        platform
+        let image = engine.ask(|client: Docker| async move { client.inspect_image(id).await }).await;
+        let Ok(image) = image else { return Facts::default() };
+        let digest = image.repo_digests.as_ref().and_then(|digests| digests.first()?.rsplit_once('@'));
+        let facts = Facts { platform: platform_of(&image), digest: digest.map(|(_, digest)| digest.to_owned()) };
+        let mut known = self.known();
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(id.to_owned(), facts.clone());
+        facts
     }
 
     /// Forgets those that are not there any more.
@@ -55,16 +75,15 @@ impl Containers {
         let options = ListContainersOptions { all: true, ..ListContainersOptions::default() };
         let containers = self.engine.ask(|client: Docker| async move { client.list_containers(Some(options)).await });
         let mut used_by = by_image(containers.await?);
-        let client = &self.engine.client(super::engine::QUICK)?;
         let listed = stream::iter(images).map(|image| async move {
-            let platform = self.platforms.of(client, &image.id).await;
+            let platform = self.images.facts(&self.engine, &image.id).await.platform;
             read(image, platform)
         });
         let mut listed: Vec<ListedImage> = listed.buffered(AT_ONCE).collect().await;
         for image in &mut listed {
             image.used_by = used_by.remove(&image.id).unwrap_or_default();
         }
-        self.platforms.keep(&listed);
+        self.images.keep(&listed);
         Ok(listed)
     }
 }

@@ -1,46 +1,34 @@
 //! What an engine says of its containers, in the domain's words.
 
-use super::{Containers, Identity, engine::Trouble, seen::time, usage};
+use super::{Containers, Identity, engine::Trouble, images::Facts, seen::time, usage};
 use bollard::{
     Docker,
     models::{
         ContainerInspectResponse, ContainerState as EngineState, ContainerStateStatusEnum as Status, HealthStatusEnum,
-        HostConfig, ImageInspect, MountPoint, NetworkSettings, PortMap,
+        HostConfig, MountPoint, NetworkSettings, PortMap,
     },
     query_parameters::{EventsOptions, ListContainersOptions, StatsOptions},
 };
 use chrono::TimeDelta;
-use domain::{
-    containers::{
-        ContainerState, EngineId, Health, Observed, ObservedMount, ObservedNetwork, ObservedPort, Platform, RunsTask,
-        wire::MOST_ON_SERVER,
-    },
-    fleet::Architecture,
+use domain::containers::{
+    ContainerState, EngineId, Health, Observed, ObservedMount, ObservedNetwork, ObservedPort, Platform, RunsTask,
+    wire::MOST_ON_SERVER,
 };
 use futures_util::{Stream, StreamExt};
 use std::{
     collections::{BTreeSet, HashMap},
     time::Duration,
 };
+use tokio::time::timeout;
 
-/// How many images are remembered.
-const MOST_IMAGES: usize = 1_000;
+/// How long the engine may take over one container. One that it froze in the middle of its health check may take longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the engine may be silent about what happens to its containers: as long as nothing does.
 const SILENCE: Duration = Duration::from_hours(365 * 24);
 /// From how long ago on the engine tells what has happened: longer than it takes to list all containers.
 const BEFORE: TimeDelta = TimeDelta::seconds(60);
 /// What happens to a container that is no change of it.
 const NO_CHANGE: [&str; 8] = ["exec_", "attach", "detach", "top", "resize", "copy", "archive-path", "export"];
-
-/// What is known of the images that containers are made from.
-#[derive(Debug, Default)]
-pub(crate) struct Known(HashMap<String, ImageFacts>);
-
-#[derive(Debug, Clone, Default)]
-struct ImageFacts {
-    architecture: Option<Architecture>,
-    digest: Option<String>,
-}
 
 impl Containers {
     /// All containers, the newest first; not more than are told of.
@@ -53,35 +41,17 @@ impl Containers {
     }
 
     /// One container, if it is there.
-    pub(crate) async fn observe(
-        &self,
-        id: &EngineId,
-        installation: &str,
-        known: &mut Known,
-    ) -> Result<Option<Observed>, Trouble> {
+    pub(crate) async fn observe(&self, id: &EngineId, installation: &str) -> Result<Option<Observed>, Trouble> {
         let id = id.as_str();
-        let found = self.engine.ask(|client: Docker| async move { client.inspect_container(id, None).await }).await;
-        let container = match found {
-            Err(Trouble::Missing(_)) => return Ok(None),
-            found => found?,
+        let asked = self.engine.ask(|client: Docker| async move { client.inspect_container(id, None).await });
+        let container = match timeout(PATIENCE, asked).await {
+            // It answers about the others meanwhile.
+            Err(_elapsed) => return Err(Trouble::Refused("it does not say in time how it is".to_owned())),
+            Ok(Err(Trouble::Missing(_))) => return Ok(None),
+            Ok(found) => found?,
         };
-        let image = self.image_facts(container.image.as_deref().unwrap_or_default(), known).await;
+        let image = self.images.facts(&self.engine, container.image.as_deref().unwrap_or_default()).await;
         Ok(observed(container, installation, image))
-    }
-
-    /// What is known of an image; nothing, where the engine does not say.
-    async fn image_facts(&self, id: &str, known: &mut Known) -> ImageFacts {
-        if let Some(facts) = known.0.get(id) {
-            return facts.clone();
-        }
-        let image = self.engine.ask(|client: Docker| async move { client.inspect_image(id).await }).await;
-        let Ok(image) = image else { return ImageFacts::default() };
-        let facts = facts_of(&image);
-        if known.0.len() >= MOST_IMAGES {
-            known.0.clear();
-        }
-        known.0.insert(id.to_owned(), facts.clone());
-        facts
     }
 
     /// The containers to which something happens from now on, or has happened just before: the engine is asked when the
@@ -119,17 +89,7 @@ impl Containers {
     }
 }
 
-fn facts_of(image: &ImageInspect) -> ImageFacts {
-    let word = |part: &Option<String>| part.as_deref().unwrap_or_default().to_owned();
-    let platform = Platform::new("linux", &word(&image.architecture), &word(&image.variant));
-    let digest = image.repo_digests.as_ref().and_then(|digests| digests.first());
-    ImageFacts {
-        architecture: platform.as_ref().and_then(Platform::architecture),
-        digest: digest.and_then(|digest| digest.rsplit_once('@')).map(|(_, digest)| digest.to_owned()),
-    }
-}
-
-fn observed(container: ContainerInspectResponse, installation: &str, image: ImageFacts) -> Option<Observed> {
+fn observed(container: ContainerInspectResponse, installation: &str, image: Facts) -> Option<Observed> {
     let engine_id = EngineId::parse(container.id?).ok()?;
     let config = container.config.unwrap_or_default();
     let host = container.host_config.unwrap_or_default();
@@ -148,7 +108,7 @@ fn observed(container: ContainerInspectResponse, installation: &str, image: Imag
         image: config.image.unwrap_or_default(),
         image_id: container.image,
         image_digest: image.digest,
-        architecture: image.architecture,
+        architecture: image.platform.as_ref().and_then(Platform::architecture),
         command: program.chain(container.args.unwrap_or_default()).collect(),
         state,
         health: health(&engine_state),
