@@ -21,7 +21,8 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How long the engine may take over one container. One that it froze in the middle of its health check may take longer.
+/// How long the engine may take over one container. One that it freezes while a health check begins
+/// may take longer on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the engine may be silent about what happens to its containers: as long as nothing does.
 const SILENCE: Duration = Duration::from_hours(365 * 24);

@@ -15,8 +15,8 @@ use tokio::sync::{oneshot, watch};
 /// What is told where nobody knows whether it was done.
 pub(super) const CUT_SHORT: &str =
     "the agent was ended while it was doing it, and it is not done again; look at what has become of it";
-/// How long the end waits until what has become of the container is told.
-const TO_LOOK: Duration = Duration::from_secs(3);
+/// How long the end waits until what has become of the container is told: longer than its engine may take to say it.
+const TO_LOOK: Duration = Duration::from_secs(12);
 
 impl Operation {
     /// Does it, once it is written down that it is about to be done.
