@@ -8,6 +8,7 @@
 
 mod action;
 mod cursor;
+mod exec;
 mod image;
 mod images;
 mod login;
@@ -26,6 +27,7 @@ pub mod wire;
 
 pub use action::{ContainerAction, Insistence, judge};
 pub use cursor::{LogCursor, NoCursor};
+pub use exec::{LONGEST_EXEC_FOLDER, LONGEST_EXEC_USER, MOST_COMMAND_BYTES, MOST_COMMAND_WORDS};
 pub use image::{EngineImage, Engines, ImageTruth, Registries, RegistryFailure};
 #[cfg(any(test, feature = "mocks"))]
 pub use image::{MockEngines, MockRegistries};

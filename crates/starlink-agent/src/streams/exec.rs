@@ -12,17 +12,10 @@ use domain::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-/// The most words of a command, and the most bytes of all of them.
-const MOST_WORDS: usize = 256;
-const LONGEST_COMMAND: usize = 32 << 10;
-/// The longest name of a user, and of a folder.
-const LONGEST_USER: usize = 256;
-const LONGEST_FOLDER: usize = 4096;
-
 impl Shared {
     pub(super) async fn container_exec(&self, link: &mut Link, query: &ExecQuery) -> Result<Closing, Gone> {
         let Some(containers) = self.sources.drivers.containers() else { return Ok(no_engine()) };
-        if let Err(reason) = check(query) {
+        if let Err(reason) = query.check() {
             return Ok(Closing::new(4400, reason));
         }
         // Whoever goes away meanwhile is noticed when it runs, and it is ended then.
@@ -87,24 +80,6 @@ async fn hear(link: &mut Link, room: Room) -> Result<Message, Gone> {
         Room::ForMore => link.attend().await,
         Room::ForNone => Err(link.watch().await),
     }
-}
-
-fn check(query: &ExecQuery) -> Result<(), &'static str> {
-    let length: usize = query.command.iter().map(String::len).sum();
-    let first = query.command.first().is_some_and(|program| !program.is_empty());
-    if !first || query.command.len() > MOST_WORDS || length > LONGEST_COMMAND {
-        return Err("the command must be 1 to 256 words, of 32 KiB at most");
-    }
-    if query.command.iter().any(|word| word.contains('\0')) {
-        return Err("the command must not contain zero bytes");
-    }
-    if query.user.as_ref().is_some_and(|user| user.len() > LONGEST_USER) {
-        return Err("the user is too long");
-    }
-    if query.folder.as_ref().is_some_and(|folder| !folder.starts_with('/') || folder.len() > LONGEST_FOLDER) {
-        return Err("the folder must be an absolute path of 4096 bytes at most");
-    }
-    Ok(())
 }
 
 fn output(stream: LogStream, bytes: &[u8]) -> Message {

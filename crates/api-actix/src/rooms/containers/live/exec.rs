@@ -7,6 +7,7 @@ use crate::{
     openapi::Handmade,
     rooms::{
         Actor,
+        containers::dto,
         output::{LineUp, Vigil},
     },
 };
@@ -14,7 +15,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use domain::{
     Error, FieldError,
     containers::{
-        ContainerService, EngineId, Insistence,
+        ContainerService, EngineId, Insistence, LONGEST_EXEC_FOLDER, LONGEST_EXEC_USER, MOST_COMMAND_WORDS,
         wire::{ExecQuery, TerminalSize},
     },
     fleet::{AgentService, protocol::StreamSource},
@@ -27,12 +28,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-/// The most words of a command, and the most bytes of them all.
-const MOST_WORDS: usize = 256;
-const MOST_BYTES: usize = 32 * 1024;
-/// The longest name of a user and of a folder, in bytes.
-const LONGEST_USER: usize = 256;
-const LONGEST_FOLDER: usize = 4096;
 /// The longest message of a client, in bytes.
 const LONGEST_MESSAGE: usize = 1024 * 1024;
 
@@ -86,12 +81,12 @@ fn parameters() -> Value {
             "schema": { "type": "integer", "format": "int64", "minimum": 1 },
         },
         query("command", "The program and its arguments, one each time; 32 KiB together.",
-            json!({ "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": MOST_WORDS })),
+            json!({ "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": MOST_COMMAND_WORDS })),
         query("tty", "Whether it gets a terminal; not if left out.", json!({ "type": "boolean" })),
         query("user", "Whom it runs as, such as `nobody` or `1000:1000`; whoever the image says, if left out.",
-            json!({ "type": "string", "minLength": 1, "maxLength": LONGEST_USER })),
+            json!({ "type": "string", "minLength": 1, "maxLength": LONGEST_EXEC_USER })),
         query("workdir", "The folder in which it begins, as an absolute path; the container's, if left out.",
-            json!({ "type": "string", "pattern": "^/", "minLength": 1, "maxLength": LONGEST_FOLDER })),
+            json!({ "type": "string", "pattern": "^/", "minLength": 1, "maxLength": LONGEST_EXEC_FOLDER })),
         query("rows", "How many lines the terminal has; 24 if only `cols` is given.", side()),
         query("cols", "How many characters a line of the terminal has; 80 if only `rows` is given.", side()),
         query("force", "Whether to run it even if StarLink did not start the container.", json!({ "type": "boolean" })),
@@ -118,48 +113,12 @@ pub(super) struct ExecAsked {
 
 impl ExecAsked {
     fn read(self, engine_id: EngineId) -> Result<(ExecQuery, Insistence), Error> {
-        let errors: Vec<_> = self.faults().collect();
-        if !errors.is_empty() {
-            return Err(Error::Invalid { errors });
-        }
         let size = (self.rows.is_some() || self.cols.is_some())
             .then(|| TerminalSize { rows: self.rows.unwrap_or(24), columns: self.cols.unwrap_or(80) });
-        let insistence = if self.force.unwrap_or(false) { Insistence::Force } else { Insistence::None };
         let tty = self.tty.unwrap_or(false);
         let query = ExecQuery { engine_id, command: self.command, tty, user: self.user, folder: self.workdir, size };
-        Ok((query, insistence))
-    }
-
-    fn faults(&self) -> impl Iterator<Item = FieldError> {
-        let bytes: usize = self.command.iter().map(String::len).sum();
-        let program = self.command.first().is_some_and(|program| !program.is_empty());
-        let command = if !program {
-            Some("must name a program, and then its arguments, as in command=ls&command=-l".to_owned())
-        } else if self.command.len() > MOST_WORDS || bytes > MOST_BYTES {
-            Some(format!("must be at most {MOST_WORDS} words of together {MOST_BYTES} bytes"))
-        } else if self.command.iter().any(|word| word.contains('\0')) {
-            Some("must not contain NUL".to_owned())
-        } else {
-            None
-        };
-        let text = |name, text: &Option<String>, most| {
-            let good = |text: &str| !text.is_empty() && text.len() <= most && !text.chars().any(char::is_control);
-            let wrong = text.as_deref().is_some_and(|text| !good(text));
-            wrong.then(|| FieldError::new(name, format!("must be 1 to {most} bytes without control characters")))
-        };
-        let folder = self.workdir.as_ref().is_some_and(|folder| !folder.starts_with('/'));
-        let side = |name, side: Option<u16>| {
-            (side == Some(0)).then(|| FieldError::new(name, format!("must be from 1 to {}", u16::MAX)))
-        };
-        let faults = [
-            command.map(|reason| FieldError::new("command", reason)),
-            text("user", &self.user, LONGEST_USER),
-            text("workdir", &self.workdir, LONGEST_FOLDER)
-                .or_else(|| folder.then(|| FieldError::new("workdir", "must be an absolute path"))),
-            side("rows", self.rows),
-            side("cols", self.cols),
-        ];
-        faults.into_iter().flatten()
+        query.check()?;
+        Ok((query, dto::insistence(self.force)))
     }
 }
 
