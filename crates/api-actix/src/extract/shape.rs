@@ -22,12 +22,19 @@ pub(super) fn field_error(path: &str, message: &str) -> FieldError {
     FieldError::new(path, format!("is not valid: {}", without_value(in_plain_words(message))))
 }
 
-/// What Rust says of numbers in a query string tells programmers, not callers.
+/// What Rust says of numbers in a query string, and chrono of times anywhere, tells programmers, not callers.
 fn in_plain_words(message: &str) -> &str {
     match message {
         "invalid digit found in string" => "a whole number is expected, in digits",
         "number too large to fit in target type" => "it is too large",
         "number too small to fit in target type" => "it is too small",
+        // One message for each way in which chrono finds that a text is no time.
+        "input contains invalid characters"
+        | "premature end of input"
+        | "trailing input"
+        | "input is out of range"
+        | "no possible date and time matching input"
+        | "input is not enough for unique date and time" => "a time such as 2026-01-31T09:00:00Z is expected",
         other => other,
     }
 }
@@ -60,7 +67,7 @@ fn below(path: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use domain::FieldError;
+    use domain::{FieldError, clock::Timestamp};
 
     use super::field_error;
 
@@ -78,6 +85,12 @@ mod tests {
             ("4294967296", "is not valid: it is too large"),
         ] {
             check("tail", &text.parse::<u32>().unwrap_err().to_string(), "tail", reason);
+        }
+        for text in
+            ["", "yesterday", "2026-01-31", "2026-01-31T09:00:00", "2026-13-31T09:00:00Z", "2026-01-31T09:00:00ZZ"]
+        {
+            let message = text.parse::<Timestamp>().unwrap_err().to_string();
+            check("since", &message, "since", "is not valid: a time such as 2026-01-31T09:00:00Z is expected");
         }
         check("n", &"-129".parse::<i8>().unwrap_err().to_string(), "n", "is not valid: it is too small");
         check(
