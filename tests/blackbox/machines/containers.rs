@@ -267,7 +267,8 @@ async fn a_container_is_started_on_the_server_that_was_named() {
     let host = server_named(&admin, "b").await.unwrap()["id"].clone();
     let body = |host: &Value| json!({ "host": host, "name": "web", "image": images::BUSYBOX, "command": ["sh", "-c", "exit 6"] });
     let refused = admin.post("/api/containers", body(&json!(99))).await.expect(400);
-    assert_eq!(refused.at("/errors/0/field"), "required_server_id", "{}", refused.text);
+    assert_eq!(refused.at("/errors/0/field"), "host", "{}", refused.text);
+    assert_eq!(refused.at("/errors/1"), Value::Null, "{}", refused.text);
     let nowhere = admin.post("/api/containers", json!({ "name": "web", "image": images::BUSYBOX })).await.expect(400);
     assert_eq!(nowhere.at("/errors/0/field"), "host", "{}", nowhere.text);
     for _ in 0..3 {

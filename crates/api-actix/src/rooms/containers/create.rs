@@ -33,6 +33,8 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 
 const HOST: &str = "host";
 
+const REQUIRED_SERVER: &str = "required_server_id";
+
 /// A container to be started: a task, and the server for it.
 pub(super) struct ContainerCreate {
     task: TaskBody,
@@ -51,7 +53,7 @@ impl ContainerCreate {
             ));
         }
         if spec.required_server_id.is_some_and(|server| server != host) {
-            return Err(Error::invalid("required_server_id", "is another server than host; leave it out"));
+            return Err(Error::invalid(REQUIRED_SERVER, "is another server than host; leave it out"));
         }
         Ok(TaskSpec { required_server_id: Some(host), ..spec })
     }
@@ -98,7 +100,19 @@ pub(super) async fn container_create(
     body: Body<ContainerCreate>,
 ) -> Result<Created<TaskView>, ApiError> {
     let once = once_of(&actor, once);
-    post(&actor, &tasks, body.0.parse()?, once).await
+    let spec = body.0.parse()?;
+    Ok(post(&actor, &tasks, spec, once).await.map_err(about_host)?)
+}
+
+/// A refusal of the server that the task is bound to, said of the member that named it: [`ContainerCreate::parse`] has
+/// seen to it that there is no other.
+fn about_host(refusal: Error) -> Error {
+    match refusal {
+        Error::Invalid { errors } if errors.iter().any(|error| error.field == REQUIRED_SERVER) => {
+            Error::invalid(HOST, "names no server; GET /servers lists them")
+        }
+        refusal => refusal,
+    }
 }
 
 /// What to start.
@@ -124,7 +138,7 @@ async fn server_docker(
 ) -> Result<Created<TaskView>, ApiError> {
     let once = once_of(&actor, once);
     let spec = containers.image_to_start(&actor, id.0, query.0.image).await?;
-    post(&actor, &tasks, spec, once).await
+    Ok(post(&actor, &tasks, spec, once).await?)
 }
 
 async fn post(
@@ -132,7 +146,7 @@ async fn post(
     tasks: &TaskService,
     spec: TaskSpec,
     once: Option<domain::change::Once>,
-) -> Result<Created<TaskView>, ApiError> {
+) -> Result<Created<TaskView>> {
     let done = tasks.task_create(actor, spec, None, once).await?;
     let (delivery, task) = (delivery(&done), done.value);
     let location = format!("/tasks/{}", task.id);
