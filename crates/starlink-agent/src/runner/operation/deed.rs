@@ -77,10 +77,13 @@ impl Operation {
 
     /// Has the container's new state told before the end is, so that whoever waits for the end sees it.
     async fn look(&self, id: EngineId) {
+        if self.shared.drivers.containers().is_none() {
+            return;
+        }
         let (sender, seen) = oneshot::channel();
         let looked = async {
             if self.shared.looks.send((id, sender)).await.is_ok() {
-                // Where nobody reports, the next report tells it.
+                // Where the reporter begins anew, its next report tells it.
                 seen.await.ok();
             }
         };
