@@ -49,6 +49,7 @@ busybox ip link set lo up
 trap : PIPE
 engine=
 end() { kill "-$1" "$engine" && wait "$engine"; }
+groups() { find /sys/fs/cgroup -depth \( -path "*$group" -o -path "*$group/*" \) "$@"; }
 while read -r order; do
     case $order in
     start)
@@ -63,12 +64,19 @@ while read -r order; do
     echo "$order"
 done
 kill -KILL -1
+# With control groups of the first version, what is frozen does not die before it is thawed.
+groups -name freezer.state -exec sh -c 'echo THAWED >"$0"' {} \;
 while grep -q " $dir/" /proc/self/mounts; do
     awk -v dir="$dir/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r mount; do
         umount -l "$mount"
     done
 done
-find /sys/fs/cgroup -depth -type d -path "*$group*" -exec rmdir {} +
+# Some may still be dying.
+for _ in $(seq 100); do
+    groups -type d -exec rmdir {} +
+    [ "$(groups -type d)" ] || break
+    sleep 0.05
+done
 rm -rf "$dir"
 "#;
 
@@ -88,6 +96,7 @@ pub struct EngineOptions<'a> {
 /// An engine that listens on a socket of its own.
 pub struct Engine {
     directory: PathBuf,
+    group: String,
     shell: Child,
     orders: Option<ChildStdin>,
     done: BufReader<ChildStdout>,
@@ -132,7 +141,7 @@ impl Engine {
             .spawn()
             .map_err(|error| format!("{}: {error}", words[0]))?;
         let (orders, done) = (shell.stdin.take(), BufReader::new(shell.stdout.take().unwrap()));
-        let mut engine = Self { directory, shell, orders, done };
+        let mut engine = Self { directory, group, shell, orders, done };
         engine.begin()?;
         images::load(&engine, options.images);
         Ok(engine)
@@ -142,6 +151,12 @@ impl Engine {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.directory.join("socket")
+    }
+
+    /// The control group that those of its containers are in.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group
     }
 
     /// A client.

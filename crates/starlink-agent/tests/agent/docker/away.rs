@@ -4,7 +4,10 @@ use super::bed::{Bed, count, ended, in_time, inspect, lines, reason, restarting,
 use crate::engine::own;
 use domain::scheduling::{RestartPolicy, TaskSpec};
 use starlink_agent::drivers::Driver;
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Containers on an engine that is ended in one of two ways, and started again.
 async fn check_restart(end: impl FnOnce(&mut crate::engine::Engine)) {
@@ -118,4 +121,33 @@ async fn an_agent_may_be_there_before_its_engine() {
     in_time("the start", starting).await.unwrap().unwrap();
     assert_eq!(ended(waiting(&bed.driver, &work)).await.code, Some(0));
     assert_eq!(count(&lines(&work), "stdout: on"), 1);
+}
+
+/// Of the engine that tests use: one that outlives them would hold on to what it was given, frozen containers above all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_of_a_test_leaves_nothing_behind() {
+    let Some(engine) = own(&[]) else { return };
+    let bed = Bed::on(&engine);
+    let work = bed.start(1, shell("echo on; exec sleep 600")).await;
+    until_logged(&work, "stdout: on", 1).await;
+    let id = inspect(&engine.client(), &work).await.id.unwrap();
+    engine.client().pause_container(&id).await.unwrap();
+    let (directory, group) = (engine.socket().parent().unwrap().to_owned(), engine.group().to_owned());
+    assert!(!groups(&group).is_empty());
+    // In a thread of its own, so that the test fails where it would hang.
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        drop(engine);
+        ended.send(())
+    });
+    in_time("the engine to end", end).await.unwrap();
+    assert_eq!(groups(&group), Vec::<PathBuf>::new());
+    assert!(!directory.exists());
+}
+
+/// The control groups of this name, in whatever hierarchies there are.
+fn groups(name: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = root.read_dir().unwrap().map(|entry| entry.unwrap().path()).chain([root.to_owned()]);
+    hierarchies.map(|hierarchy| hierarchy.join(name.trim_start_matches('/'))).filter(|group| group.exists()).collect()
 }
