@@ -17,6 +17,7 @@ pub mod health;
 pub mod identity;
 pub mod ids;
 pub mod lease;
+pub mod observability;
 pub mod page;
 pub mod patch;
 pub mod pools;

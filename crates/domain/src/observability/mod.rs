@@ -1,0 +1,29 @@
+//! What servers were measured to be at, and what is made of it: samples, trends, percentiles.
+//!
+//! A sample is what was measured of one server at one time; the first that comes for a time is the one that is kept. A
+//! percentile is one of samples, never of percentiles: exact for a server, and within [`Sketch::ERROR`] where so many
+//! servers are taken together that their hours were counted before. Where nothing was measured there is a gap, which no
+//! value fills.
+
+mod hours;
+mod intake;
+mod metric;
+mod percentile;
+mod ports;
+mod range;
+mod sample;
+mod sketch;
+mod trend;
+pub mod wire;
+
+pub use hours::{Hour, hours_of};
+pub use intake::{MOST_AHEAD, OLDEST, Refused, judge};
+pub use metric::{Metric, Unit};
+pub use percentile::{Percentiles, percentiles};
+#[cfg(any(test, feature = "mocks"))]
+pub use ports::MockSamples;
+pub use ports::{Column, Detail, Kept, Piece, Samples, Visitor, Wanted};
+pub use range::{MOST_HOURS, MOST_POINTS, Range};
+pub use sample::{Readings, Sample};
+pub use sketch::Sketch;
+pub use trend::{Point, Shape, Trend, TrendBuilder};
