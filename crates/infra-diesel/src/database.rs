@@ -2,13 +2,14 @@
 
 use crate::{
     audit,
-    connection::{AnyConnection, ReadConnections},
-    failure::{Failure, Kind},
+    connection::AnyConnection,
+    failure::Failure,
     feed::{Feed, Trace},
     idempotency,
     identity::CredentialCache,
+    store::Store,
     url::DatabaseUrl,
-    writer::{Command, WriterHandle},
+    writer::Chain,
 };
 use diesel::{RunQueryDsl, sql_query};
 use domain::{
@@ -19,11 +20,8 @@ use domain::{
     feed::Follower,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::sync::{oneshot, watch};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// How a [`Database`] is opened.
 #[derive(Debug, Clone, Copy)]
@@ -47,26 +45,12 @@ pub struct Database {
 }
 
 struct Shared {
-    url: DatabaseUrl,
+    store: Store,
     seal: Seal,
-    readers: r2d2::Pool<ReadConnections>,
-    connections: ReadConnections,
-    writer: Mutex<Option<WriterHandle>>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     head: watch::Receiver<Head>,
     written: watch::Receiver<Option<HeadMark>>,
     credentials: Arc<CredentialCache>,
     feed: Arc<Feed>,
-}
-
-/// Failed attempts to connect are told to whoever asked for the connection, and need not be told twice.
-#[derive(Debug)]
-struct Quiet;
-
-impl r2d2::HandleError<Failure> for Quiet {
-    fn handle_error(&self, error: Failure) {
-        tracing::debug!(%error, "no connection to the database");
-    }
 }
 
 impl Database {
@@ -75,37 +59,19 @@ impl Database {
     /// # Errors
     /// If its threads cannot be started. A database that does not answer shows when it is used.
     pub fn open(url: DatabaseUrl, seal: Seal, options: DatabaseOptions) -> Result<Self> {
-        let connections = ReadConnections::new(url.clone());
-        let readers = r2d2::Pool::builder()
-            .max_size(options.readers)
-            .min_idle(Some(0))
-            .connection_timeout(options.patience)
-            .test_on_check_out(true)
-            .error_handler(Box::new(Quiet))
-            .build_unchecked(connections.clone());
         let (feed, credentials) = (Arc::new(Feed::default()), Arc::new(CredentialCache::default()));
         feed.join(credentials.clone());
-        let (writer, thread) = WriterHandle::start(url.clone(), seal.clone(), feed.clone())?;
-        let (head, written) = (writer.head(), writer.written());
-        let shared = Shared {
-            url,
-            seal,
-            readers,
-            connections,
-            writer: Mutex::new(Some(writer)),
-            thread: Mutex::new(Some(thread)),
-            head,
-            written,
-            credentials,
-            feed,
-        };
+        let chain = Chain::new(seal.clone(), feed.clone());
+        let (head, written) = (chain.head(), chain.written());
+        let store = Store::open(url, options, Some(chain))?;
+        let shared = Shared { store, seal, head, written, credentials, feed };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Where the truth is kept.
     #[must_use]
     pub fn url(&self) -> &DatabaseUrl {
-        &self.shared.url
+        self.shared.store.url()
     }
 
     /// The head of the audit log as this process last wrote it; it changes whenever something was committed.
@@ -161,12 +127,7 @@ impl Database {
 
     /// Lets the writer finish what waits, and ends it. Later writes are refused as unavailable.
     pub async fn close(&self) {
-        drop(self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // The writer caught its own failures; if it panicked there is nothing left to save.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
+        self.shared.store.close().await;
     }
 
     /// Whether the database can be read and written at this moment.
@@ -191,9 +152,7 @@ impl Database {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> Result<T, Failure> + Send + 'static,
     {
-        let shared = Arc::clone(&self.shared);
-        let joined = tokio::task::spawn_blocking(move || shared.read(&work)).await;
-        joined.map_err(Error::internal)?
+        self.shared.store.read(work).await
     }
 
     /// Commits `work` with its audit entry and idempotency key. `work` completes the entry (`None` records nothing)
@@ -266,12 +225,7 @@ impl Database {
         T: Send + 'static,
         F: Fn(&mut AnyConnection) -> Result<(T, Trace), Failure> + Send + 'static,
     {
-        let (sender, receiver) = oneshot::channel();
-        let unanswered = || Error::Unavailable { reason: "the server is stopping".to_owned(), source: None };
-        let writer =
-            self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(unanswered)?;
-        writer.submit(Box::new(Unit { work, outcome: None, sender })).await?;
-        receiver.await.map_err(|_closed| unanswered())?
+        self.shared.store.submit(work).await
     }
 }
 
@@ -281,56 +235,6 @@ fn replay<T: DeserializeOwned>(
     now: Timestamp,
 ) -> Result<Option<T>, Failure> {
     once.map_or(Ok(None), |once| idempotency::find(connection, once, now))
-}
-
-impl Shared {
-    fn read<T>(&self, work: &dyn Fn(&mut AnyConnection) -> Result<T, Failure>) -> Result<T> {
-        let outcome = self.read_once(work);
-        match outcome {
-            // The pool held a connection from before the database was restarted; a fresh one may do.
-            Err(failure) if failure.kind() == Some(Kind::Gone) => Ok(self.read_once(work)?),
-            outcome => Ok(outcome?),
-        }
-    }
-
-    fn read_once<T>(&self, work: &dyn Fn(&mut AnyConnection) -> Result<T, Failure>) -> Result<T, Failure> {
-        let mut pooled = self.readers.get().map_err(|error| Failure::gone(&error.to_string()))?;
-        let outcome = work(&mut pooled.connection);
-        if matches!(&outcome, Err(failure) if failure.kind() == Some(Kind::Gone)) {
-            self.connections.forget();
-        }
-        outcome
-    }
-}
-
-/// A command with a typed outcome.
-struct Unit<T, F> {
-    work: F,
-    outcome: Option<Result<T>>,
-    sender: oneshot::Sender<Result<T>>,
-}
-
-impl<T, F> Command for Unit<T, F>
-where
-    T: Send,
-    F: Fn(&mut AnyConnection) -> Result<(T, Trace), Failure> + Send,
-{
-    fn run(&mut self, connection: &mut AnyConnection) -> Result<Trace, Failure> {
-        let (value, trace) = (self.work)(connection)?;
-        self.outcome = Some(Ok(value));
-        Ok(trace)
-    }
-
-    fn fail(&mut self, error: Error) {
-        self.outcome = Some(Err(error));
-    }
-
-    fn answer(self: Box<Self>) {
-        if let Some(outcome) = self.outcome {
-            // Whoever asked may have hung up; the work stands all the same.
-            let _ = self.sender.send(outcome);
-        }
-    }
 }
 
 #[async_trait::async_trait]

@@ -256,6 +256,44 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    samples (server_id, at_us) {
+        server_id -> BigInt,
+        at_us -> BigInt,
+        readings -> Binary,
+    }
+}
+
+diesel::table! {
+    sample_days (server_id, day) {
+        server_id -> BigInt,
+        day -> BigInt,
+        revision -> BigInt,
+        count -> BigInt,
+        first_us -> BigInt,
+        last_us -> BigInt,
+        times -> Binary,
+    }
+}
+
+diesel::table! {
+    sample_columns (server_id, metric, day) {
+        server_id -> BigInt,
+        metric -> Integer,
+        day -> BigInt,
+        readings -> Binary,
+        hours -> Binary,
+    }
+}
+
+diesel::table! {
+    sample_newest (server_id) {
+        server_id -> BigInt,
+        at_us -> BigInt,
+        readings -> Binary,
+    }
+}
+
 diesel::joinable!(servers -> pools (pool_id));
 diesel::joinable!(agents -> servers (server_id));
 diesel::joinable!(attempts -> tasks (task_id));

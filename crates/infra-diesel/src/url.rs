@@ -33,6 +33,15 @@ impl DatabaseUrl {
         Err("must be sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME (postgresql:// is the same)".to_owned())
     }
 
+    /// Where the samples are that belong to what is kept there: on `SQLite` in the file `NAME.samples.db` beside it.
+    #[must_use]
+    pub fn of_samples(&self) -> Self {
+        match self {
+            Self::Sqlite(path) => Self::Sqlite(path.with_extension("samples.db")),
+            Self::Postgres(url) => Self::Postgres(url.clone()),
+        }
+    }
+
     /// The file, if it is one.
     #[must_use]
     pub fn sqlite_path(&self) -> Option<&Path> {

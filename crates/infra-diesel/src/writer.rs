@@ -1,4 +1,4 @@
-//! The one writer of this process: waiting commands share a durable transaction.
+//! A database's one writer in this process: waiting commands share a durable transaction.
 //!
 //! A durable commit costs milliseconds however little it writes, so the writer takes everything that waits, runs one
 //! command after the other, appends all audit rows last, commits once, and only then answers anybody. If a command
@@ -42,30 +42,47 @@ pub(crate) trait Command: Send {
     fn answer(self: Box<Self>);
 }
 
-/// The way into the writer.
+/// The way into a writer.
 #[derive(Clone)]
 pub(crate) struct WriterHandle {
     queue: mpsc::Sender<Box<dyn Command>>,
-    head: watch::Receiver<Head>,
-    written: watch::Receiver<Option<HeadMark>>,
+}
+
+/// What a writer of audited changes does with each transaction. One of samples has none: nobody decided them.
+pub(crate) struct Chain {
+    seal: Seal,
+    feed: Arc<Feed>,
+    head: watch::Sender<Head>,
+    written: watch::Sender<Option<HeadMark>>,
+}
+
+impl Chain {
+    pub(crate) fn new(seal: Seal, feed: Arc<Feed>) -> Self {
+        Self { seal, feed, head: watch::channel(Head::default()).0, written: watch::channel(None).0 }
+    }
+
+    /// The head of the audit log as this process last wrote it; changes whenever something was committed.
+    pub(crate) fn head(&self) -> watch::Receiver<Head> {
+        self.head.subscribe()
+    }
+
+    /// The same with its time, by which it can be told apart from what a restore brought later.
+    pub(crate) fn written(&self) -> watch::Receiver<Option<HeadMark>> {
+        self.written.subscribe()
+    }
 }
 
 impl WriterHandle {
-    /// Starts the writer's thread; it ends when the last handle is dropped and the queue is empty.
-    pub(crate) fn start(
-        url: DatabaseUrl,
-        seal: Seal,
-        feed: Arc<Feed>,
-    ) -> Result<(Self, std::thread::JoinHandle<()>), Error> {
+    /// Starts a writer's thread; it ends when the last handle is dropped and the queue is empty.
+    pub(crate) fn start(url: DatabaseUrl, chain: Option<Chain>) -> Result<(Self, std::thread::JoinHandle<()>), Error> {
         let (queue, commands) = mpsc::channel(QUEUE);
-        let (head_sender, head) = watch::channel(Head::default());
-        let (written_sender, written) = watch::channel(None);
-        let mut writer = Writer { url, seal, connection: None, feed, head: head_sender, written: written_sender };
+        let name = if chain.is_some() { "writer" } else { "sample-writer" };
+        let mut writer = Writer { url, chain, connection: None };
         let thread = std::thread::Builder::new()
-            .name("writer".to_owned())
+            .name(name.to_owned())
             .spawn(move || writer.work(commands))
             .map_err(Error::internal)?;
-        Ok((Self { queue, head, written }, thread))
+        Ok((Self { queue }, thread))
     }
 
     /// Hands a command in.
@@ -74,25 +91,12 @@ impl WriterHandle {
             |_| Error::Unavailable { reason: "the server is stopping; nothing was changed".to_owned(), source: None };
         self.queue.send(command).await.map_err(closed)
     }
-
-    /// The head of the audit log as this process last wrote it; changes whenever something was committed.
-    pub(crate) fn head(&self) -> watch::Receiver<Head> {
-        self.head.clone()
-    }
-
-    /// The same with its time, by which it can be told apart from what a restore brought later.
-    pub(crate) fn written(&self) -> watch::Receiver<Option<HeadMark>> {
-        self.written.clone()
-    }
 }
 
 struct Writer {
     url: DatabaseUrl,
-    seal: Seal,
+    chain: Option<Chain>,
     connection: Option<(AnyConnection, Place)>,
-    feed: Arc<Feed>,
-    head: watch::Sender<Head>,
-    written: watch::Sender<Option<HeadMark>>,
 }
 
 impl Writer {
@@ -115,7 +119,7 @@ impl Writer {
                 fail_all(&mut batch, failure);
             }
             Err(_panic) => {
-                self.feed.lose();
+                self.lose();
                 tracing::error!(commands = batch.len(), "a write panicked; its batch was not committed");
                 fail_all(&mut batch, Error::internal("a write panicked").into());
             }
@@ -127,26 +131,26 @@ impl Writer {
 
     /// What is committed stands whatever happens here: at worst, followers know nothing until they are told anew.
     fn tell(&mut self, committed: Committed) {
-        if !self.feed.is_wanted() {
+        let Some(feed) = self.chain.as_ref().map(|chain| chain.feed.clone()).filter(|feed| feed.is_wanted()) else {
             return;
-        }
+        };
         let told = catch_unwind(AssertUnwindSafe(|| {
-            if self.feed.follows_from(&committed.before) {
-                self.feed.tell(&committed.facts, committed.after);
+            if feed.follows_from(&committed.before) {
+                feed.tell(&committed.facts, committed.after);
                 return Ok(());
             }
             let (state, head) = self.read_all()?;
-            self.feed.retell(&state, head);
+            feed.retell(&state, head);
             Ok::<_, Failure>(())
         }));
         match told {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => {
-                self.feed.lose();
+                feed.lose();
                 tracing::warn!(error = ?failure, "the state could not be read into memory");
             }
             Err(_panic) => {
-                self.feed.lose();
+                feed.lose();
                 tracing::error!("taking in what was committed panicked; it is read anew");
             }
         }
@@ -185,9 +189,16 @@ impl Writer {
 
     fn give_up(&self, attempt: Attempt) -> Failure {
         if matches!(attempt, Attempt::Unknown(_)) {
-            self.feed.lose();
+            self.lose();
         }
         attempt.into_failure()
+    }
+
+    /// Nobody knows what followers ought to know.
+    fn lose(&self) {
+        if let Some(chain) = &self.chain {
+            chain.feed.lose();
+        }
     }
 
     /// One attempt; where a command fails, a second one that keeps the others apart from it.
@@ -202,13 +213,13 @@ impl Writer {
     fn commit_once(&mut self, batch: &mut [Box<dyn Command>], apart: Apart) -> Result<Committed, Attempt> {
         let place = Place::of(&self.url);
         let mut connection = self.connect(&place).map_err(Attempt::Repeatable)?;
-        let outcome = transact(&mut connection, &self.seal, batch, apart);
+        let outcome = transact(&mut connection, self.chain.as_ref().map(|chain| &chain.seal), batch, apart);
         match &outcome {
             Ok(committed) => {
                 self.connection = Some((connection, place));
-                if let Some(mark) = &committed.mark {
-                    self.written.send_replace(Some(mark.clone()));
-                    self.head.send_replace(mark.head.clone());
+                if let (Some(mark), Some(chain)) = (&committed.mark, &self.chain) {
+                    chain.written.send_replace(Some(mark.clone()));
+                    chain.head.send_replace(mark.head.clone());
                 }
             }
             // After a failed rollback the connection is dropped, which rolls back as well.
@@ -287,24 +298,24 @@ impl From<diesel::result::Error> for Attempt {
     }
 }
 
-/// Runs the batch in one transaction.
+/// Runs the batch in one transaction. Without a seal nothing is recorded.
 fn transact(
     connection: &mut AnyConnection,
-    seal: &Seal,
+    seal: Option<&Seal>,
     batch: &mut [Box<dyn Command>],
     apart: Apart,
 ) -> Result<Committed, Attempt> {
     begin(connection)?;
     // Writers of other processes wait here, before they hold anything that another could wait for: no deadlocks, and
     // whatever a command reads is what the one before it left, be it a name, a revision or an idempotency key.
-    let before = lock_head(connection)?;
+    let before = if seal.is_some() { lock_head(connection)? } else { Head::default() };
     let Trace { entries, facts } = run_all(connection, batch, apart)?;
-    let (after, mark) = match entries.last() {
-        Some(last) => {
+    let (after, mark) = match (entries.last(), seal) {
+        (Some(last), Some(seal)) => {
             let (at, head) = (last.created_at, append(connection, seal, before.clone(), &entries)?);
             (head.clone(), Some(HeadMark { at, kind: MarkKind::Head, head }))
         }
-        None => (before.clone(), None),
+        _ => (before.clone(), None),
     };
     connection.batch_execute("COMMIT").map_err(|error| {
         let failure = Failure::from(error);

@@ -18,12 +18,21 @@ pub enum Room {
     Scheduling,
     /// Containers and images.
     Containers,
+    /// What servers were measured to be at.
+    Observability,
 }
 
 impl Room {
     /// Every room.
-    pub const ALL: [Self; 6] =
-        [Self::Identity, Self::Audit, Self::Fleet, Self::Pools, Self::Scheduling, Self::Containers];
+    pub const ALL: [Self; 7] = [
+        Self::Identity,
+        Self::Audit,
+        Self::Fleet,
+        Self::Pools,
+        Self::Scheduling,
+        Self::Containers,
+        Self::Observability,
+    ];
 
     /// The room's name on every floor.
     #[must_use]
@@ -35,6 +44,7 @@ impl Room {
             Self::Pools => "pools",
             Self::Scheduling => "scheduling",
             Self::Containers => "containers",
+            Self::Observability => "observability",
         }
     }
 }
@@ -242,6 +252,16 @@ operations! {
     ImagePull = "image_pull", "image.pull", Access::Change(Room::Containers);
     /// Remove images that nothing uses from a server.
     ImagePrune = "image_prune", "image.prune", Access::Change(Room::Containers);
+    /// Say what the machine was measured to be at.
+    AgentMetrics = "agent_metrics", "agent.metrics", Access::Agent;
+    /// Store what a server was measured to be at.
+    SampleCreate = "sample_create", "sample.create", Access::Change(Room::Observability);
+    /// List what a server was measured to be at.
+    SampleList = "sample_list", "sample.list", Access::Read(Room::Observability);
+    /// Look at the newest of it.
+    SampleLatest = "sample_latest", "sample.latest", Access::Read(Room::Observability);
+    /// Show how a metric went.
+    TrendGet = "trend_get", "trend.get", Access::Read(Room::Observability);
     /// Compare what is reserved with what tasks hold.
     LedgerCheck = "ledger_check", "ledger.check", Access::Read(Room::Scheduling);
     /// Set what is reserved to what tasks hold.

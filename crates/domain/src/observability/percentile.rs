@@ -103,8 +103,9 @@ mod tests {
             let mut sorted = values.clone();
             sorted.sort_by(f64::total_cmp);
             let expected = [0.50, 0.95, 0.99].map(|part: f64| {
-                let place = part * (sorted.len() - 1) as f64;
-                let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+                let place = part * f64::from(u32::try_from(sorted.len() - 1).unwrap());
+                let at = |place: f64| sorted.iter().zip(0_u32..).find(|(_, n)| f64::from(*n) >= place).unwrap().0;
+                let (below, above) = (at(place.floor()), at(place.ceil()));
                 below + (above - below) * (place - place.floor())
             });
             let found = percentiles(&mut values.clone()).unwrap();

@@ -57,11 +57,11 @@ impl Range {
         self.to
     }
 
-    pub(super) fn from_us(self) -> i64 {
+    pub(super) fn start_us(self) -> i64 {
         self.from.timestamp_micros()
     }
 
-    pub(super) fn to_us(self) -> i64 {
+    pub(super) fn end_us(self) -> i64 {
         self.to.timestamp_micros()
     }
 }

@@ -1,4 +1,4 @@
-//! A mergeable quantile sketch: `DDSketch` of Masson, Rim and Lee, "DDSketch: A Fast and Fully-Mergeable Quantile Sketch
+//! A mergeable quantile sketch: that of Masson, Rim and Lee, "`DDSketch`: A Fast and Fully-Mergeable Quantile Sketch
 //! with Relative-Error Guarantees", VLDB 12 (2019), with logarithmic bins that are never collapsed.
 
 use super::percentile::{Percentiles, Rank};
@@ -45,8 +45,8 @@ impl Sketch {
         self.make_room(key);
         let place = usize::try_from(key - self.first).unwrap_or_default();
         if let Some(bin) = self.counts.get_mut(place) {
-            *bin += count;
-            self.total += count;
+            *bin = bin.saturating_add(count);
+            self.total = self.total.saturating_add(count);
         }
     }
 
@@ -142,7 +142,9 @@ mod tests {
 
     fn of(values: &[f64]) -> Sketch {
         let mut sketch = Sketch::default();
-        values.iter().for_each(|value| sketch.add(*value));
+        for value in values {
+            sketch.add(*value);
+        }
         sketch
     }
 

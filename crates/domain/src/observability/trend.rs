@@ -40,18 +40,18 @@ impl Shape {
 
     fn aligned(range: Range, step_us: i64) -> Self {
         // What belongs to the range comes after its beginning.
-        let start_us = (range.from_us() + 1).div_euclid(step_us) * step_us;
+        let start_us = (range.start_us() + 1).div_euclid(step_us) * step_us;
         Self::with(range, step_us, start_us)
     }
 
     fn cut(range: Range, points: usize) -> Self {
-        let start_us = range.from_us() + 1;
+        let start_us = range.start_us() + 1;
         let parts = i64::try_from(points).unwrap_or(i64::MAX);
-        Self::with(range, (range.to_us() - range.from_us()).max(1).div_euclid(parts) + 1, start_us)
+        Self::with(range, (range.end_us() - range.start_us()).max(1).div_euclid(parts) + 1, start_us)
     }
 
     fn with(range: Range, step_us: i64, start_us: i64) -> Self {
-        let buckets = (range.to_us() - start_us).div_euclid(step_us) + 1;
+        let buckets = (range.end_us() - start_us).div_euclid(step_us) + 1;
         Self { range, step_us, start_us, buckets: usize::try_from(buckets).unwrap_or_default() }
     }
 
@@ -59,6 +59,12 @@ impl Shape {
     #[must_use]
     pub fn resolution_seconds(&self) -> i64 {
         self.step_us / 1_000_000
+    }
+
+    /// How many buckets there are, those that may stay empty included.
+    #[must_use]
+    pub fn buckets(&self) -> usize {
+        self.buckets
     }
 
     /// Whether an hour is never cut by a bucket, so that hours may be taken whole.
@@ -73,11 +79,11 @@ impl Shape {
 
     /// The minute of the range that a time is in, from 0.
     fn minute_of(&self, time: i64) -> usize {
-        usize::try_from((time - self.range.from_us() - 1).div_euclid(MINUTE_US)).unwrap_or_default()
+        usize::try_from((time - self.range.start_us() - 1).div_euclid(MINUTE_US)).unwrap_or_default()
     }
 
     fn minutes(&self) -> usize {
-        self.minute_of(self.range.to_us()) + 1
+        self.minute_of(self.range.end_us()) + 1
     }
 }
 
@@ -192,7 +198,7 @@ impl TrendBuilder {
     }
 
     fn samples(&mut self, column: &Column) {
-        let (from, to) = (self.shape.range.from_us(), self.shape.range.to_us());
+        let (from, to) = (self.shape.range.start_us(), self.shape.range.end_us());
         let first = column.times.partition_point(|time| *time <= from);
         let last = column.times.partition_point(|time| *time <= to);
         let times = column.times.get(first..last).unwrap_or_default();
@@ -248,7 +254,9 @@ impl TrendBuilder {
         if let Spread::Exact(all) = &self.spread {
             // Hours do not tell their samples: from here on nothing is exact.
             let mut sketch = Sketch::default();
-            all.iter().for_each(|value| sketch.add(*value));
+            for value in all {
+                sketch.add(*value);
+            }
             self.spread = Spread::Sketched(sketch);
         }
         if let Spread::Sketched(sketch) = &mut self.spread {

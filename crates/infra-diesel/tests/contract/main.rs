@@ -14,6 +14,7 @@ mod feed;
 mod idempotency;
 mod leases;
 mod migrations;
+mod observability;
 mod operations;
 mod pools;
 mod servers;

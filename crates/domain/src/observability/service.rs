@@ -1,0 +1,294 @@
+use super::{
+    intake::judge,
+    metric::Metric,
+    ports::{Column, Detail, Kept, Piece, Samples, Visitor, Wanted},
+    range::{MOST_POINTS, Range},
+    sample::Sample,
+    scope::Scope,
+    trend::{Shape, Trend, TrendBuilder},
+    wire::{MOST_IN_REPORT, Rejected, Taken},
+};
+use crate::{
+    Error, Result,
+    clock::Clock,
+    error::FieldError,
+    fleet::{RosterEntry, Servers},
+    identity::{Actor, Operation},
+    ids::ServerId,
+    page::{Page, PageRequest},
+};
+use chrono::SubsecRound;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The most samples that are taken at once.
+pub const MOST_AT_ONCE: usize = 50_000;
+/// The most points that one answer has, of all series together.
+pub const MOST_POINTS_IN_ALL: usize = 200_000;
+
+/// What a [`SampleService`] needs.
+pub struct SamplePorts {
+    /// What was measured.
+    pub samples: Arc<dyn Samples>,
+    /// Of whom.
+    pub servers: Arc<dyn Servers>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Takes samples in, and makes trends of them.
+pub struct SampleService {
+    ports: SamplePorts,
+}
+
+/// What is to be drawn.
+#[derive(Debug, Clone)]
+pub struct TrendRequest {
+    /// What.
+    pub metric: Metric,
+    /// When.
+    pub range: Range,
+    /// The most points of each series, 1 to [`MOST_POINTS`].
+    pub points: u16,
+    /// Whether all servers are one series.
+    pub together: bool,
+}
+
+/// A series, of one server or of all together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Whose; `None` if it is of all.
+    pub server: Option<ServerId>,
+    /// How it went.
+    pub trend: Trend,
+}
+
+/// Whose samples are to be exported, and which.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// Of whom.
+    pub servers: Vec<Arc<RosterEntry>>,
+    /// What.
+    pub metric: Metric,
+    /// When.
+    pub range: Range,
+}
+
+impl SampleService {
+    /// A service over these ports.
+    #[must_use]
+    pub fn new(ports: SamplePorts) -> Self {
+        Self { ports }
+    }
+
+    /// Stores one sample.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as [`judge`] says; [`Error::NotFound`] if there is no such server.
+    pub async fn sample_create(&self, actor: &Actor, server: ServerId, sample: Sample) -> Result<Sample> {
+        actor.authorize(Operation::SampleCreate)?;
+        let sample = rounded(&sample);
+        judge(&sample, self.ports.clock.now()).map_err(|refused| FieldError::new(refused.field, refused.reason))?;
+        self.ports.servers.get(server).await?;
+        self.ports.samples.store(server, vec![sample]).await?;
+        Ok(sample)
+    }
+
+    /// Stores samples. What could not be read as one is told with the others that are refused.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such server; [`Error::Invalid`] for more than [`MOST_AT_ONCE`].
+    pub async fn samples_create(
+        &self,
+        actor: &Actor,
+        server: ServerId,
+        samples: Vec<std::result::Result<Sample, String>>,
+    ) -> Result<Taken> {
+        actor.authorize(Operation::SampleCreate)?;
+        if samples.len() > MOST_AT_ONCE {
+            let reason = format!("has {} samples: send at most {MOST_AT_ONCE} at once", samples.len());
+            return Err(Error::invalid("", reason));
+        }
+        self.ports.servers.get(server).await?;
+        self.take(server, samples).await
+    }
+
+    /// Stores what a server's agent has measured.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for more than agents may say at once.
+    pub async fn samples_reported(&self, server: ServerId, samples: Vec<Sample>) -> Result<Taken> {
+        if samples.len() > MOST_IN_REPORT {
+            return Err(Error::invalid("samples", format!("are more than {MOST_IN_REPORT}")));
+        }
+        self.take(server, samples.into_iter().map(Ok).collect()).await
+    }
+
+    async fn take(&self, server: ServerId, samples: Vec<std::result::Result<Sample, String>>) -> Result<Taken> {
+        let now = self.ports.clock.now();
+        let mut taken = Taken::default();
+        let mut good = Vec::with_capacity(samples.len());
+        for (index, sample) in samples.into_iter().enumerate() {
+            let judged = sample.map(|sample| rounded(&sample)).and_then(|sample| match judge(&sample, now) {
+                Ok(()) => Ok(sample),
+                Err(refused) => Err(refused.to_string()),
+            });
+            match judged {
+                Ok(sample) => good.push(sample),
+                Err(reason) => taken.rejected.push(Rejected { index, reason }),
+            }
+        }
+        if !good.is_empty() {
+            let kept = self.ports.samples.store(server, good).await?;
+            taken.accepted = kept.iter().filter(|kept| **kept == Kept::New).count();
+            taken.duplicate = kept.len() - taken.accepted;
+        }
+        Ok(taken)
+    }
+
+    /// The samples of a server, newest first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such server.
+    pub async fn sample_list(&self, actor: &Actor, server: ServerId, page: PageRequest) -> Result<Page<Sample>> {
+        actor.authorize(Operation::SampleList)?;
+        self.ports.servers.get(server).await?;
+        self.ports.samples.list(server, page).await
+    }
+
+    /// The newest sample of a server.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such server, or nothing was measured of it yet.
+    pub async fn sample_latest(&self, actor: &Actor, server: ServerId) -> Result<Sample> {
+        actor.authorize(Operation::SampleLatest)?;
+        self.ports.servers.get(server).await?;
+        let newest = self.ports.samples.newest(vec![server]).await?;
+        newest.get(&server).copied().ok_or_else(|| Error::NotFound { what: format!("sample of server {server}") })
+    }
+
+    /// How a metric went: a series for each server in the scope, or one of all of them.
+    ///
+    /// # Errors
+    /// As [`Scope::find`]; [`Error::Invalid`] for more points than anybody can look at.
+    pub async fn trend_get(&self, actor: &Actor, scope: &Scope, request: &TrendRequest) -> Result<Vec<Series>> {
+        actor.authorize(Operation::TrendGet)?;
+        check_points(request.points)?;
+        let servers = scope.find(&*self.ports.servers).await?;
+        let shape = Shape::of(request.range, request.points);
+        let ids: Vec<ServerId> = servers.iter().map(|server| server.id).collect();
+        let wanted = |detail| Wanted { servers: ids.clone(), metric: request.metric, range: request.range, detail };
+        if request.together {
+            let detail = if shape.takes_hours() { Detail::Hours } else { Detail::Samples };
+            let all = Arc::new(Together(Mutex::new(Some(TrendBuilder::sketched(shape)))));
+            self.ports.samples.read(wanted(detail), all.clone()).await?;
+            let builder = all.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            return Ok(builder.into_iter().map(|all| Series { server: None, trend: all.finish() }).collect());
+        }
+        check_room(ids.len(), shape)?;
+        let each = Arc::new(Each { shape, trends: Mutex::default() });
+        self.ports.samples.read(wanted(Detail::Samples), each.clone()).await?;
+        let mut trends = std::mem::take(&mut *each.trends.lock().unwrap_or_else(PoisonError::into_inner));
+        let series = ids.into_iter().filter_map(|id| Some(Series { server: Some(id), trend: trends.remove(&id)? }));
+        Ok(series.collect())
+    }
+
+    /// Whose samples an export has.
+    ///
+    /// # Errors
+    /// As [`Scope::find`].
+    pub async fn trend_export(&self, actor: &Actor, scope: &Scope, metric: Metric, range: Range) -> Result<Selection> {
+        actor.authorize(Operation::TrendGet)?;
+        Ok(Selection { servers: scope.find(&*self.ports.servers).await?, metric, range })
+    }
+
+    /// A step of an export: all samples of one of its servers, in the order of their times.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn export_step(&self, selection: &Selection, server: ServerId) -> Result<Column> {
+        let Selection { metric, range, .. } = *selection;
+        let gathered = Arc::<Gathered>::default();
+        let wanted = Wanted { servers: vec![server], metric, range, detail: Detail::Samples };
+        self.ports.samples.read(wanted, gathered.clone()).await?;
+        let mut samples = std::mem::take(&mut *gathered.0.lock().unwrap_or_else(PoisonError::into_inner));
+        samples.retain(|(time, _)| range.start_us() < *time && *time <= range.end_us());
+        samples.sort_unstable_by_key(|(time, _)| *time);
+        let (times, values) = samples.into_iter().unzip();
+        Ok(Column { times, values })
+    }
+}
+
+/// Times are stored to the microsecond.
+fn rounded(sample: &Sample) -> Sample {
+    Sample { at: sample.at.trunc_subsecs(6), ..*sample }
+}
+
+fn check_points(points: u16) -> Result<()> {
+    if (1..=MOST_POINTS).contains(&points) {
+        return Ok(());
+    }
+    Err(Error::invalid("points", format!("must be from 1 to {MOST_POINTS}")))
+}
+
+fn check_room(servers: usize, shape: Shape) -> Result<()> {
+    let points = servers.saturating_mul(shape.buckets());
+    if points <= MOST_POINTS_IN_ALL {
+        return Ok(());
+    }
+    let reason = format!(
+        "would be up to {points} of {servers} servers together: ask for at most {} each, for fewer servers, or for \
+         aggregate=true",
+        MOST_POINTS_IN_ALL / servers.max(1)
+    );
+    Err(Error::invalid("points", reason))
+}
+
+/// A series for each server.
+struct Each {
+    shape: Shape,
+    trends: Mutex<HashMap<ServerId, Trend>>,
+}
+
+impl Visitor for Each {
+    fn visit(&self, server: ServerId, pieces: Vec<Piece>) {
+        let mut builder = TrendBuilder::exact(self.shape);
+        builder.server(&pieces, &[]);
+        let trend = builder.finish();
+        self.trends.lock().unwrap_or_else(PoisonError::into_inner).insert(server, trend);
+    }
+}
+
+/// One series of all.
+struct Together(Mutex<Option<TrendBuilder>>);
+
+impl Visitor for Together {
+    fn visit(&self, _: ServerId, pieces: Vec<Piece>) {
+        if let Some(builder) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            builder.server(&pieces, &[]);
+        }
+    }
+}
+
+/// Samples as they are.
+#[derive(Default)]
+struct Gathered(Mutex<Vec<(i64, f64)>>);
+
+impl Visitor for Gathered {
+    fn visit(&self, _: ServerId, pieces: Vec<Piece>) {
+        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for piece in pieces {
+            match piece {
+                Piece::Samples(column) => samples.extend(column.times.into_iter().zip(column.values)),
+                // Nobody asked for them.
+                Piece::Hours(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

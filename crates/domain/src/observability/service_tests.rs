@@ -1,0 +1,208 @@
+use super::*;
+use crate::{
+    clock::Timestamp,
+    fleet::{Architecture, MockServers, NewServer, Server, ServerFilter, ServerStatus},
+    identity::{Role, Room, Scopes},
+    observability::{MockSamples, Readings},
+    testing::{TestClock, alice, name},
+    text::Tags,
+    units::Resources,
+};
+use chrono::TimeDelta;
+
+const ID: ServerId = ServerId(7);
+/// In the year 2000.
+const DAYS: i64 = 11_000;
+
+fn now() -> Timestamp {
+    chrono::DateTime::from_timestamp(DAYS * 86_400, 0).unwrap()
+}
+
+fn server(id: i64) -> Server {
+    NewServer {
+        name: name(&format!("edge-{id}")),
+        architecture: Architecture::Arm64,
+        status: ServerStatus::Online,
+        capacity: Resources::default(),
+        gpu_model: None,
+        location: None,
+        cluster: Some(if id % 2 == 1 { "odd" } else { "even" }.to_owned()),
+        zone: None,
+        pool_id: None,
+        tags: Tags::default(),
+    }
+    .into_server(ServerId(id), now())
+}
+
+/// A service of the servers 1 to `count`, whose samples are asked of this mock.
+fn service(count: i64, samples: MockSamples) -> SampleService {
+    let mut servers = MockServers::new();
+    servers.expect_get().returning(move |id| {
+        if (1..=count).contains(&id.0) { Ok(server(id.0)) } else { Err(Error::not_found("server", id)) }
+    });
+    servers.expect_list().returning(move |filter: ServerFilter, _, page| {
+        let all = (1..=count).map(server).filter(|server| {
+            filter.cluster.as_ref().is_none_or(|cluster| server.cluster.as_ref() == Some(cluster))
+                && page.after.as_ref().is_none_or(|after| server.id.0 > after.id)
+        });
+        let all = all.map(|server| Arc::new(RosterEntry::new(Arc::new(server)))).collect();
+        let cursor = |server: &Arc<RosterEntry>| crate::page::Cursor {
+            sort: "id".to_owned(),
+            key: String::new(),
+            id: server.id.0,
+        };
+        Ok(Page::cut(all, page.limit, count, cursor))
+    });
+    let clock = TestClock::start();
+    clock.advance(TimeDelta::days(DAYS));
+    SampleService::new(SamplePorts { samples: Arc::new(samples), servers: Arc::new(servers), clock })
+}
+
+fn sample(minutes: i64, cpu: f64) -> Sample {
+    Sample { at: now() + TimeDelta::minutes(minutes), readings: Readings::default().with(Metric::CpuUsage, cpu) }
+}
+
+/// Stores everything as new, but what is of the same time as one before.
+fn storing() -> MockSamples {
+    let mut samples = MockSamples::new();
+    samples.expect_store().returning(|_, samples| {
+        let mut seen = std::collections::BTreeSet::new();
+        Ok(samples.iter().map(|sample| if seen.insert(sample.at) { Kept::New } else { Kept::Duplicate }).collect())
+    });
+    samples
+}
+
+#[tokio::test]
+async fn who_may_not_measure_stores_nothing() {
+    // The mocks fail the test if they are asked for anything.
+    let fleet_only = Actor { scopes: Scopes::only([Room::Fleet]), ..alice(Role::Operator) };
+    for actor in [alice(Role::Viewer), fleet_only] {
+        let service = service(9, MockSamples::new());
+        let one = service.sample_create(&actor, ID, sample(0, 1.0)).await;
+        let many = service.samples_create(&actor, ID, vec![Ok(sample(0, 1.0))]).await;
+        assert!(matches!(one, Err(Error::Forbidden { .. })) && matches!(many, Err(Error::Forbidden { .. })));
+    }
+}
+
+#[tokio::test]
+async fn fc_18_what_is_wrong_is_named_and_the_rest_is_stored() {
+    let told = vec![
+        Ok(sample(-10, 10.0)),
+        Ok(sample(-10, 11.0)),
+        Ok(sample(-70, 9.0)),
+        Ok(sample(10, 50.0)),
+        Err("cpu_usage must be a number".to_owned()),
+        Ok(sample(-9, 12.0)),
+        Ok(sample(-8, 100.5)),
+    ];
+    let taken = service(9, storing()).samples_create(&alice(Role::Operator), ID, told).await.unwrap();
+    assert_eq!((taken.accepted, taken.duplicate), (3, 1));
+    let indices: Vec<usize> = taken.rejected.iter().map(|rejected| rejected.index).collect();
+    assert_eq!(indices, [3, 4, 6]);
+    assert!(taken.rejected[0].reason.starts_with("recorded_at is"), "{taken:?}");
+    assert_eq!(taken.rejected[2].reason, "cpu_usage must be from 0 to 100");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_has_no_samples() {
+    let service = service(3, MockSamples::new());
+    let actor = alice(Role::Operator);
+    assert!(matches!(service.sample_create(&actor, ID, sample(0, 1.0)).await, Err(Error::NotFound { .. })));
+    assert!(matches!(service.sample_list(&actor, ID, PageRequest::default()).await, Err(Error::NotFound { .. })));
+    assert!(matches!(service.sample_latest(&actor, ID).await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_time_is_kept_to_the_microsecond() {
+    let at = now() - TimeDelta::nanoseconds(1_500);
+    let stored = service(9, storing()).sample_create(&alice(Role::Operator), ID, Sample { at, ..sample(0, 1.0) }).await;
+    assert_eq!(stored.unwrap().at, now() - TimeDelta::nanoseconds(2_000));
+}
+
+fn request(points: u16, together: bool) -> TrendRequest {
+    TrendRequest { metric: Metric::CpuUsage, range: Range::last(1, now()).unwrap(), points, together }
+}
+
+/// Hands each server one sample, whose value is its id.
+fn measured() -> MockSamples {
+    let mut samples = MockSamples::new();
+    samples.expect_read().returning(|wanted, visitor| {
+        for server in wanted.servers.iter().rev() {
+            let value = f64::from(i32::try_from(server.0).unwrap());
+            let times = vec![wanted.range.to().timestamp_micros()];
+            visitor.visit(*server, vec![Piece::Samples(Column { times, values: vec![value] })]);
+        }
+        Ok(())
+    });
+    samples
+}
+
+#[tokio::test]
+async fn each_server_has_a_series_in_the_order_that_was_asked_for() {
+    let check = async |scope: Scope, expected: &[i64]| {
+        let series = service(5, measured()).trend_get(&alice(Role::Viewer), &scope, &request(60, false)).await.unwrap();
+        let found: Vec<i64> = series.iter().map(|series| series.server.unwrap().0).collect();
+        assert_eq!(found, expected);
+        for series in series {
+            assert!((series.trend.percentiles.unwrap().p50 - series.trend.points[0].value).abs() < 1e-9);
+        }
+    };
+    check(Scope::default(), &[1, 2, 3, 4, 5]).await;
+    check(Scope { servers: vec![ServerId(4), ServerId(1)], ..Scope::default() }, &[4, 1]).await;
+    check(Scope { cluster: Some("odd".to_owned()), ..Scope::default() }, &[1, 3, 5]).await;
+    check(Scope { cluster: Some("none".to_owned()), ..Scope::default() }, &[]).await;
+}
+
+#[tokio::test]
+async fn a_scope_that_cannot_be_is_refused() {
+    let service = service(5, MockSamples::new());
+    let scope = Scope { servers: vec![ServerId(6)], ..Scope::default() };
+    let missing = service.trend_get(&alice(Role::Viewer), &scope, &request(60, false)).await;
+    assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
+    let scope = Scope { servers: vec![ServerId(2)], cluster: Some("odd".to_owned()), ..Scope::default() };
+    let elsewhere = service.trend_get(&alice(Role::Viewer), &scope, &request(60, false)).await;
+    assert!(matches!(elsewhere, Err(Error::Invalid { .. })), "{elsewhere:?}");
+}
+
+#[tokio::test]
+async fn all_together_are_one_series() {
+    let series = service(3, measured()).trend_get(&alice(Role::Viewer), &Scope::default(), &request(60, true)).await;
+    let series = series.unwrap();
+    let [Series { server: None, trend }] = series.as_slice() else { panic!("{series:?}") };
+    assert_eq!((trend.samples, trend.exact), (3, false));
+    assert_eq!((trend.points[0].min, trend.points[0].value, trend.points[0].max), (1.0, 2.0, 3.0));
+}
+
+#[tokio::test]
+async fn nobody_is_given_more_points_than_can_be_looked_at() {
+    let many = service(1500, measured());
+    let viewer = alice(Role::Viewer);
+    let long = TrendRequest { range: Range::last(720, now()).unwrap(), ..request(2000, false) };
+    let refused = many.trend_get(&viewer, &Scope::default(), &long).await;
+    let Err(Error::Invalid { errors }) = refused else { panic!("{refused:?}") };
+    assert_eq!(errors[0].field, "points");
+    assert!(errors[0].reason.contains("at most 133 each"), "{errors:?}");
+    assert_eq!(many.trend_get(&viewer, &Scope::default(), &request(60, false)).await.unwrap().len(), 1500);
+    for points in [0, 2001] {
+        assert!(many.trend_get(&viewer, &Scope::default(), &request(points, true)).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn an_export_has_the_samples_of_its_range_in_order() {
+    let mut samples = MockSamples::new();
+    samples.expect_read().returning(|wanted, visitor| {
+        let end = wanted.range.to().timestamp_micros();
+        let columns =
+            [(vec![end - 3_600_000_000, end - 1, end + 1], vec![0.0, 2.0, 9.0]), (vec![end - 2, end], vec![1.0, 3.0])];
+        let pieces = columns.map(|(times, values)| Piece::Samples(Column { times, values }));
+        visitor.visit(wanted.servers[0], pieces.to_vec());
+        Ok(())
+    });
+    let service = service(1, samples);
+    let range = Range::last(1, now()).unwrap();
+    let selection =
+        service.trend_export(&alice(Role::Viewer), &Scope::default(), Metric::CpuUsage, range).await.unwrap();
+    let column = service.export_step(&selection, ServerId(1)).await.unwrap();
+    assert_eq!(column.values, [1.0, 2.0, 3.0]);
+}

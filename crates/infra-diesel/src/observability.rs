@@ -1,0 +1,235 @@
+//! What was measured, in a database of its own: the newest samples as rows, all others as compressed columns of a day.
+//!
+//! On `SQLite` that is a file beside the database, on `PostgreSQL` tables of the same one; either way it has a writer of
+//! its own, so that samples and changes of the fleet never wait for each other.
+
+mod codec;
+mod days;
+mod forget;
+mod read;
+mod take;
+
+use crate::{
+    connection::AnyConnection,
+    database::DatabaseOptions,
+    failure::Failure,
+    feed::Trace,
+    store::{Store, stopping},
+    url::DatabaseUrl,
+};
+use async_trait::async_trait;
+use codec::day_of;
+use days::{Day, Key, Sealed, has_moved, write};
+use diesel::{prelude::*, sql_query, sql_types::BigInt};
+use domain::{
+    Error, Result,
+    clock::Timestamp,
+    ids::ServerId,
+    observability::{Kept, Sample, Samples, Visitor, Wanted},
+    page::{Page, PageRequest},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
+use take::{Intake, Row};
+use tokio::task::JoinSet;
+
+/// With as many samples of a day at once they are compressed right away: rows would be written only to be removed.
+const MANY: usize = 200;
+/// How often a day is read again that had changed meanwhile.
+const TRIES: usize = 3;
+/// How many days are looked for that are to be sealed.
+const DAYS_AT_ONCE: i64 = 64;
+/// How many servers are read at one moment of the database.
+const SERVERS_AT_ONCE: usize = 64;
+
+/// Samples, in the database.
+pub struct DieselSamples {
+    store: Store,
+    intake: Arc<Intake>,
+}
+
+impl DieselSamples {
+    /// Opens what belongs to the database at `url`, whose schema must be current already (see [`crate::migrate()`]).
+    ///
+    /// # Errors
+    /// If its threads cannot be started.
+    pub fn open(url: &DatabaseUrl, options: DatabaseOptions) -> Result<Self> {
+        Ok(Self { store: Store::open(url.of_samples(), options, None)?, intake: Arc::default() })
+    }
+
+    /// Lets the writer finish what waits, and ends it.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut AnyConnection) -> Result<T, Failure> + Send + 'static,
+    {
+        self.store.submit(move |connection| Ok((work(connection)?, Trace::default()))).await
+    }
+
+    /// Stores samples of days that have many of them.
+    async fn store_days(&self, server: ServerId, samples: Arc<[Sample]>) -> Result<Vec<Kept>> {
+        for _ in 0..TRIES {
+            let theirs = samples.clone();
+            let load = move |c: &mut AnyConnection| read::at_once(c, |connection| merge(connection, server, &theirs));
+            let Merged { kept, sealed, newest } = self.store.read(load).await?;
+            let outcome = self.write(move |connection| write(connection, &sealed, &newest)).await;
+            if !has_moved(&outcome) {
+                return outcome.map(|()| kept);
+            }
+        }
+        // So much comes of these days that they are never as they were read: nobody else writes meanwhile.
+        let at_last = move |connection: &mut AnyConnection| {
+            let Merged { kept, sealed, newest } = merge(connection, server, &samples)?;
+            write(connection, &sealed, &newest)?;
+            Ok(kept)
+        };
+        self.write(at_last).await
+    }
+}
+
+/// What is to be written of samples that come together.
+struct Merged {
+    kept: Vec<Kept>,
+    sealed: Vec<Sealed>,
+    newest: Vec<Row>,
+}
+
+/// Adds samples to their days, and compresses those again.
+fn merge(connection: &mut AnyConnection, server: ServerId, samples: &[Sample]) -> Result<Merged, Failure> {
+    let mut days: BTreeMap<Key, Day> = BTreeMap::new();
+    let mut kept = Vec::with_capacity(samples.len());
+    for sample in samples {
+        let day = match days.entry(key(server, sample)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let day = Day::load(connection, *new.key())?;
+                new.insert(day)
+            }
+        };
+        let is_new = day.add(sample.at.timestamp_micros(), &sample.readings);
+        kept.push(if is_new { Kept::New } else { Kept::Duplicate });
+    }
+    let sealed = days.iter().map(|(key, day)| day.seal(*key)).collect::<Result<Vec<_>, Failure>>()?;
+    let newest = samples.iter().max_by_key(|sample| sample.at).map(|sample| Row::new(server, sample));
+    Ok(Merged { kept, sealed: sealed.into_iter().flatten().collect(), newest: newest.into_iter().collect() })
+}
+
+fn key(server: ServerId, sample: &Sample) -> Key {
+    (server.0, day_of(sample.at.timestamp_micros()))
+}
+
+const TO_SEAL: &str = "
+    SELECT server_id, at_us / 86400000000 AS day FROM samples
+    GROUP BY 1, 2 HAVING min(at_us) < $1 ORDER BY min(at_us) LIMIT $2";
+
+#[derive(QueryableByName)]
+struct ToSeal {
+    #[diesel(sql_type = BigInt)]
+    server_id: i64,
+    #[diesel(sql_type = BigInt)]
+    day: i64,
+}
+
+#[async_trait]
+impl Samples for DieselSamples {
+    async fn store(&self, server: ServerId, samples: Vec<Sample>) -> Result<Vec<Kept>> {
+        let days: BTreeSet<Key> = samples.iter().map(|sample| key(server, sample)).collect();
+        if samples.len() >= MANY * days.len().max(1) {
+            return self.store_days(server, samples.into()).await;
+        }
+        let rows = samples.iter().map(|sample| Row::new(server, sample)).collect();
+        self.intake.store(&self.store, rows).await
+    }
+
+    async fn list(&self, server: ServerId, page: PageRequest) -> Result<Page<Sample>> {
+        self.store.read(move |connection| read::list(connection, server, &page)).await
+    }
+
+    async fn newest(&self, servers: Vec<ServerId>) -> Result<BTreeMap<ServerId, Sample>> {
+        let servers: Vec<i64> = servers.into_iter().map(|server| server.0).collect();
+        self.store.read(move |connection| read::newest(connection, &servers)).await
+    }
+
+    async fn read(&self, wanted: Wanted, visitor: Arc<dyn Visitor>) -> Result<()> {
+        let parallel = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let share = wanted.servers.len().div_ceil(parallel).clamp(1, SERVERS_AT_ONCE);
+        let mut shares = wanted.servers.chunks(share).map(<[ServerId]>::to_vec);
+        let mut reading = JoinSet::new();
+        loop {
+            while reading.len() < parallel
+                && let Some(servers) = shares.next()
+            {
+                let share = Wanted { servers, ..wanted.clone() };
+                reading.spawn(read_share(self.store.clone(), share, visitor.clone()));
+            }
+            match reading.join_next().await {
+                Some(done) => done.map_err(Error::internal)??,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn seal(&self, before: Timestamp) -> Result<usize> {
+        let before = before.timestamp_micros();
+        let find = move |connection: &mut AnyConnection| {
+            let query = sql_query(TO_SEAL).bind::<BigInt, _>(before).bind::<BigInt, _>(DAYS_AT_ONCE);
+            let found: Vec<ToSeal> = query.load(connection)?;
+            Ok(found)
+        };
+        let mut sealed = 0;
+        for ToSeal { server_id, day } in self.store.read(find).await? {
+            let key = (server_id, day);
+            let load = move |connection: &mut AnyConnection| {
+                read::at_once(connection, |connection| Day::load(connection, key))?.seal(key)
+            };
+            let Some(day) = self.store.read(load).await? else { continue };
+            let outcome = self.write(move |connection| write(connection, std::slice::from_ref(&day), &[])).await;
+            // What had changed meanwhile is sealed the next time.
+            if !has_moved(&outcome) {
+                outcome?;
+                sealed += 1;
+            }
+        }
+        Ok(sealed)
+    }
+
+    async fn forget_before(&self, before: Timestamp) -> Result<usize> {
+        let day = day_of(before.timestamp_micros());
+        let mut forgotten = 0;
+        loop {
+            let step = self.write(move |connection| forget::step(connection, &forget::Old::Before(day))).await?;
+            if step.rows == 0 {
+                return Ok(forgotten);
+            }
+            forgotten += step.days;
+        }
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerId>> {
+        self.store.read(forget::servers).await
+    }
+
+    async fn forget_server(&self, server: ServerId) -> Result<()> {
+        while self.write(move |connection| forget::step(connection, &forget::Old::Of(server.0))).await?.rows > 0 {}
+        Ok(())
+    }
+}
+
+/// Reads, and hands over on a thread that may take its time.
+async fn read_share(store: Store, wanted: Wanted, visitor: Arc<dyn Visitor>) -> Result<()> {
+    let metric = wanted.metric;
+    let stored = store.read(move |connection| read::load(connection, &wanted)).await?;
+    let visiting = tokio::task::spawn_blocking(move || {
+        for (server, stored) in stored {
+            visitor.visit(server, stored.pieces(metric)?);
+        }
+        Ok::<_, Failure>(())
+    });
+    Ok(visiting.await.map_err(|_panic| stopping())??)
+}
