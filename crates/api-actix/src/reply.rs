@@ -124,6 +124,17 @@ impl<T, M: Media> Readings<T, M> {
     }
 }
 
+impl<T, M: Media> Readings<T, M> {
+    /// Has browsers save a stream as `name`, which must be plain ASCII.
+    #[must_use]
+    pub fn saved_as(self, name: &str) -> Self {
+        match self {
+            Self::One(_) => self,
+            Self::Stream(stream) => Self::Stream(stream.saved_as(name)),
+        }
+    }
+}
+
 impl<T: Serialize, M> Responder for Readings<T, M> {
     type Body = BoxBody;
 

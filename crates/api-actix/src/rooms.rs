@@ -4,6 +4,7 @@ pub mod audit;
 pub mod containers;
 pub mod fleet;
 pub mod identity;
+pub mod observability;
 pub mod pools;
 pub mod scheduling;
 pub mod system;
@@ -38,6 +39,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
     pools::routes(config);
     scheduling::routes(config);
     containers::routes(config);
+    observability::routes(config);
 }
 
 /// What the API document is made from.
@@ -54,6 +56,7 @@ pub fn blueprint() -> Blueprint {
             ("pools", "Resource pools: groups of servers with quotas and a placement strategy."),
             ("scheduling", "Tasks, where they run and why they do not, and the ledger of what they hold."),
             ("containers", "Containers and images, as the engines on the servers have them."),
+            ("observability", "What servers were measured to be at: samples, trends, percentiles."),
         ],
         handmade: vec![fleet::handmade(), containers::handmade()],
         notes,

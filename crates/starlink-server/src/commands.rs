@@ -48,7 +48,7 @@ pub async fn token_create(config: &Config, args: TokenArgs, out: &mut dyn Write)
     let expires_at = args.expires_in_days.map(|days| machine.clock.now() + TimeDelta::days(i64::from(days)));
     let cli = Actor::system("cli");
     let made = services.tokens.token_create(&cli, args.name, args.role, scopes, expires_at, None).await;
-    services.database.close().await;
+    services.close().await;
     writeln!(out, "{}", made?.1.expose())?;
     Ok(())
 }

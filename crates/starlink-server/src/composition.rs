@@ -20,13 +20,14 @@ use domain::{
     fleet::{AgentPorts, AgentService, EnrollmentService, Mailbox, Presence, ServerService},
     identity::{SessionPorts, SessionService, TokenService, UserService},
     lease::Leases,
+    observability::{SamplePorts, SampleService},
     pools::PoolService,
     scheduling::{Desk, Engine, Scheduler, TaskPorts, TaskService},
 };
 use infra_diesel::{
     Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselContainers, DieselEnrollments,
-    DieselLeases, DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers,
-    MigrationReport, migrate,
+    DieselLeases, DieselOperations, DieselPools, DieselSamples, DieselServers, DieselSessions, DieselTasks,
+    DieselTokens, DieselUsers, MigrationReport, migrate,
 };
 use registry_client::{OciRegistries, RegistryOptions, SetupError};
 use starlink_agent::{agent::SystemClock, drivers::docker};
@@ -181,6 +182,10 @@ pub struct Services {
     pub tasks: Arc<TaskService>,
     /// Containers and images.
     pub containers: Arc<ContainerService>,
+    /// What was measured, in the database.
+    pub sample_rows: Arc<DieselSamples>,
+    /// What was measured, and what is made of it.
+    pub samples: Arc<SampleService>,
     /// Places tasks.
     pub scheduler: Arc<Scheduler>,
     /// Rings when something was committed that may let a task be placed.
@@ -226,21 +231,17 @@ impl Services {
         let orders = Orders { streams: streams.clone(), entropy: entropy.clone() };
         let engines = Arc::new(AskedEngines::new(agents.clone(), orders.clone()));
         let images = Arc::new(images(site, engines.clone())?);
-        let containers = ContainerService::new(ContainerPorts {
-            containers: Arc::new(DieselContainers::new(database.clone())),
-            operations: rows.operations.clone(),
-            engines,
-            servers: rows.servers.clone(),
-            presence,
-            log: log.clone(),
-            seal: site.seal.clone(),
-            clock: clock.clone(),
-        });
+        let containers = ContainerService::new(rows.container_ports(site, machine, engines, presence, log.clone()));
+        let sample_rows = Arc::new(DieselSamples::open(&site.url, DatabaseOptions::default())?);
+        let (samples, servers) = (sample_rows.clone(), rows.servers.clone());
+        let samples = SampleService::new(SamplePorts { samples, servers, clock: clock.clone() });
         let Rows { servers, enrollments, tasks, .. } = rows;
         let task_ports = TaskPorts { tasks, desk, images, clock: clock.clone(), seal: site.seal.clone() };
         Ok(Self {
             tasks: Arc::new(TaskService::new(task_ports)),
             containers: Arc::new(containers),
+            sample_rows,
+            samples: Arc::new(samples),
             scheduler: Arc::new(scheduler),
             bell,
             leases: Arc::new(DieselLeases::new(database.clone())),
@@ -257,6 +258,12 @@ impl Services {
             sessions: Arc::new(SessionService::new(ports)),
             database,
         })
+    }
+
+    /// Lets what waits to be written be written, and lets go of the databases.
+    pub async fn close(&self) {
+        self.sample_rows.close().await;
+        self.database.close().await;
     }
 }
 
@@ -292,6 +299,28 @@ impl Rows {
             clock: machine.clock.clone(),
             entropy: machine.entropy.clone(),
             installation: site.installation(),
+        }
+    }
+}
+
+impl Rows {
+    fn container_ports(
+        &self,
+        site: &Site,
+        machine: &Machine,
+        engines: Arc<AskedEngines>,
+        presence: Arc<Presence>,
+        log: Arc<DieselAuditLog>,
+    ) -> ContainerPorts {
+        ContainerPorts {
+            containers: Arc::new(DieselContainers::new(self.database.clone())),
+            operations: self.operations.clone(),
+            engines,
+            servers: self.servers.clone(),
+            presence,
+            log,
+            seal: site.seal.clone(),
+            clock: machine.clock.clone(),
         }
     }
 }

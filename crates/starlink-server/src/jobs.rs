@@ -35,6 +35,10 @@ enum Job {
     Sweep,
     /// Lets go of audit rows that are older than is kept.
     AuditPrune,
+    /// Moves samples that are not the newest any more into compressed columns.
+    SamplesSeal,
+    /// Lets go of samples that are older than is kept, and of those of servers that are gone.
+    SamplesForget,
     /// Puts servers out of use whose agents are silent.
     AgentsWatch,
     /// Writes down when agents were last heard of.
@@ -45,6 +49,7 @@ enum Job {
 #[derive(Debug, Clone, Copy)]
 pub struct Periods {
     audit_retention: Option<TimeDelta>,
+    sample_retention: TimeDelta,
     agent_grace: Duration,
 }
 
@@ -55,18 +60,21 @@ impl Periods {
         let days = config.audit_retention_days;
         Self {
             audit_retention: (days > 0).then(|| TimeDelta::days(days.into())),
+            sample_retention: TimeDelta::days(config.sample_retention_days.into()),
             agent_grace: Duration::from_secs(config.agent_grace_seconds.into()),
         }
     }
 }
 
 impl Job {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::HeadNote,
         Self::RefusalsClose,
         Self::TokensTouch,
         Self::Sweep,
         Self::AuditPrune,
+        Self::SamplesSeal,
+        Self::SamplesForget,
         Self::AgentsWatch,
         Self::AgentsTouch,
     ];
@@ -78,6 +86,8 @@ impl Job {
             Self::TokensTouch => "tokens_touch",
             Self::Sweep => "sweep",
             Self::AuditPrune => "audit_prune",
+            Self::SamplesSeal => "samples_seal",
+            Self::SamplesForget => "samples_forget",
             Self::AgentsWatch => "agents_watch",
             Self::AgentsTouch => "agents_touch",
         }
@@ -87,7 +97,7 @@ impl Job {
     /// what this process alone has in memory, or in its data directory.
     fn is_shared(self) -> bool {
         match self {
-            Self::Sweep | Self::AuditPrune => true,
+            Self::Sweep | Self::AuditPrune | Self::SamplesSeal | Self::SamplesForget => true,
             Self::HeadNote | Self::RefusalsClose | Self::TokensTouch | Self::AgentsWatch | Self::AgentsTouch => false,
         }
     }
@@ -98,9 +108,9 @@ impl Job {
             Self::RefusalsClose => 15,
             // Other processes of the database learn from it that an agent is there.
             Self::AgentsTouch => return (periods.agent_grace / 2).clamp(MOST_OFTEN, SELDOM),
-            Self::HeadNote | Self::TokensTouch => 60,
+            Self::HeadNote | Self::TokensTouch | Self::SamplesSeal => 60,
             Self::Sweep => 600,
-            Self::AuditPrune => 3600,
+            Self::AuditPrune | Self::SamplesForget => 3600,
         })
     }
 }
@@ -164,6 +174,8 @@ impl Jobs {
             Job::AgentsWatch => self.services.agents.agents_watch().await,
             Job::AgentsTouch => self.services.agents.agents_touch().await,
             Job::Sweep => self.services.sessions.sessions_sweep().await.map(|_| ()),
+            Job::SamplesSeal => self.services.samples.samples_seal().await,
+            Job::SamplesForget => self.services.samples.samples_forget(self.periods.sample_retention).await,
             Job::AuditPrune => match self.periods.audit_retention {
                 Some(keep) => self.services.audit.prune(keep).await.map(|_| ()),
                 None => Ok(()),

@@ -131,7 +131,7 @@ impl Server {
         if tokio::time::timeout(Duration::from_millis(700), self.jobs).await.is_err() {
             tracing::warn!("the database did not answer in time; the head of the audit log was not noted");
         }
-        self.services.database.close().await;
+        self.services.close().await;
         tracing::info!("stopped");
     }
 }
@@ -299,6 +299,7 @@ impl Front {
             .app_data(Data::from(services.pools.clone()))
             .app_data(Data::from(services.tasks.clone()))
             .app_data(Data::from(services.containers.clone()))
+            .app_data(Data::from(services.samples.clone()))
             .app_data(Data::from(services.users.clone()))
             .app_data(Data::from(services.tokens.clone()))
             .app_data(Data::from(services.sessions.clone()))

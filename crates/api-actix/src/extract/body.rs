@@ -44,7 +44,7 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
             check_media_type(&request)?;
-            parse(&read(&request, payload).await?).map(Self)
+            parse(&read(&request, payload, BODY_LIMIT).await?).map(Self)
         })
     }
 }
@@ -56,7 +56,7 @@ impl<T: DeserializeOwned + Default> FromRequest for OptionalBody<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let bytes = read(&request, payload).await?;
+            let bytes = read(&request, payload, BODY_LIMIT).await?;
             if bytes.is_empty() {
                 return Ok(Self(T::default()));
             }
@@ -66,7 +66,7 @@ impl<T: DeserializeOwned + Default> FromRequest for OptionalBody<T> {
     }
 }
 
-fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
+pub(super) fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
     let refuse = |reason: &str| Err(ApiError::UnsupportedMediaType { reason: reason.to_owned() });
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return refuse("send the body without Content-Encoding");
@@ -88,11 +88,11 @@ fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
 }
 
 /// Reads the whole body and leaves the request's fingerprint for [`Once`](super::Once).
-async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::TooLarge { limit: BODY_LIMIT };
+pub(super) async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
+    let too_large = || ApiError::TooLarge { limit };
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > BODY_LIMIT) {
+    if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
     let mut bytes = BytesMut::new();
@@ -101,7 +101,7 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, ApiE
             tracing::debug!(%error, "body not readable");
             Error::from(FieldError::new("", "the body could not be read to its end"))
         })?;
-        if bytes.len() + chunk.len() > BODY_LIMIT {
+        if bytes.len() + chunk.len() > limit {
             return Err(too_large());
         }
         bytes.extend_from_slice(&chunk);
@@ -111,7 +111,7 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, ApiE
     Ok(bytes.freeze())
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(|error| {
         if error.inner().is_data() {
@@ -124,7 +124,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-fn malformed(error: &serde_json::Error) -> FieldError {
+pub(super) fn malformed(error: &serde_json::Error) -> FieldError {
     FieldError::new("", format!("the body is not valid JSON: {error}"))
 }
 

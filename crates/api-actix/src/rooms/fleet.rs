@@ -21,6 +21,7 @@ pub use bells::Bells;
 pub use bells::Streams;
 pub(crate) use bells::{Cause, Sent, Told};
 use domain::{fleet::ServerService, ids::ServerId};
+pub(crate) use dto::pair;
 use dto::{ServerCreate, ServerListQuery, ServerPatchBody, ServerView};
 pub(crate) use orders::Ordered;
 pub use orders::Orders;

@@ -10,14 +10,14 @@ use super::{
 };
 use crate::{
     Error, Result,
-    clock::Clock,
+    clock::{Clock, Timestamp},
     error::FieldError,
     fleet::{RosterEntry, Servers},
     identity::{Actor, Operation},
     ids::ServerId,
     page::{Page, PageRequest},
 };
-use chrono::SubsecRound;
+use chrono::{SubsecRound, TimeDelta};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -27,6 +27,9 @@ use std::{
 pub const MOST_AT_ONCE: usize = 50_000;
 /// The most points that one answer has, of all series together.
 pub const MOST_POINTS_IN_ALL: usize = 200_000;
+
+/// How long samples are the newest ones, and stay as they came.
+const NEWEST: TimeDelta = TimeDelta::hours(1);
 
 /// What a [`SampleService`] needs.
 pub struct SamplePorts {
@@ -81,6 +84,12 @@ impl SampleService {
     #[must_use]
     pub fn new(ports: SamplePorts) -> Self {
         Self { ports }
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.ports.clock.now()
     }
 
     /// Stores one sample.
@@ -146,6 +155,31 @@ impl SampleService {
             taken.duplicate = kept.len() - taken.accepted;
         }
         Ok(taken)
+    }
+
+    /// Background job: compresses what is no longer the newest.
+    ///
+    /// # Errors
+    /// If the database does not do it; what is done by then stays.
+    pub async fn samples_seal(&self) -> Result<()> {
+        let before = self.ports.clock.now() - NEWEST;
+        while self.ports.samples.seal(before).await? > 0 {}
+        Ok(())
+    }
+
+    /// Background job: lets go of what is older than is kept, and of servers that are gone.
+    ///
+    /// # Errors
+    /// If the database does not do it; what is done by then stays.
+    pub async fn samples_forget(&self, keep: TimeDelta) -> Result<()> {
+        self.ports.samples.forget_before(self.ports.clock.now() - keep).await?;
+        for server in self.ports.samples.servers().await? {
+            match self.ports.servers.get(server).await {
+                Err(Error::NotFound { .. }) => self.ports.samples.forget_server(server).await?,
+                found => _ = found?,
+            }
+        }
+        Ok(())
     }
 
     /// The samples of a server, newest first.

@@ -206,3 +206,24 @@ async fn an_export_has_the_samples_of_its_range_in_order() {
     let column = service.export_step(&selection, ServerId(1)).await.unwrap();
     assert_eq!(column.values, [1.0, 2.0, 3.0]);
 }
+
+#[tokio::test]
+async fn samples_of_servers_that_are_gone_go_as_well() {
+    let mut samples = MockSamples::new();
+    let keep = TimeDelta::days(30);
+    samples.expect_forget_before().withf(move |before| *before == now() - keep).times(1).returning(|_| Ok(3));
+    samples.expect_servers().returning(|| Ok(vec![ServerId(2), ID]));
+    samples.expect_forget_server().withf(|server| *server == ID).times(1).returning(|_| Ok(()));
+    service(3, samples).samples_forget(keep).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_that_waits_long_enough_is_sealed() {
+    let mut samples = MockSamples::new();
+    let mut left = 3;
+    samples.expect_seal().withf(|before| *before == now() - NEWEST).times(3).returning(move |_| {
+        left -= 1;
+        Ok(left)
+    });
+    service(3, samples).samples_seal().await.unwrap();
+}

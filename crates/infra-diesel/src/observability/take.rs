@@ -128,11 +128,11 @@ fn insert(connection: &mut AnyConnection, rows: &[&Row]) -> Result<Vec<Kept>, Fa
         stored.extend(insert_some(connection, some)?);
     }
     note_newest(connection, fresh.iter().copied().filter(|row| stored.contains(&(row.server_id, row.at_us))))?;
-    let mut told = |row: &&Row| {
+    let told = |row: &&Row| {
         let is_new = stored.remove(&(row.server_id, row.at_us));
         if is_new { Kept::New } else { Kept::Duplicate }
     };
-    Ok(rows.iter().map(|row| told(row)).collect())
+    Ok(rows.iter().map(told).collect())
 }
 
 const INSERT_POSTGRES: &str = "

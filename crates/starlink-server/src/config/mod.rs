@@ -65,6 +65,8 @@ pub struct Config {
     pub audit_key_file: PathBuf,
     /// After how many days audit rows go; 0 for never.
     pub audit_retention_days: u32,
+    /// After how many days samples go.
+    pub sample_retention_days: u32,
     /// How many seconds a task waits for room before a server is kept free for it.
     pub task_patience_seconds: u32,
     /// How many seconds an agent may be silent before its server is offline.
@@ -131,6 +133,7 @@ impl Config {
             Setting::BehindProxy => self.behind_proxy.into(),
             Setting::AuditKeyFile => path(&self.audit_key_file).into(),
             Setting::AuditRetentionDays => self.audit_retention_days.into(),
+            Setting::SampleRetentionDays => self.sample_retention_days.into(),
             Setting::TaskPatienceSeconds => self.task_patience_seconds.into(),
             Setting::AgentGraceSeconds => self.agent_grace_seconds.into(),
             Setting::NoLocalAgent => self.local_agent.is_none().into(),
@@ -177,6 +180,7 @@ impl Reader {
         let behind_proxy = self.value(Setting::BehindProxy, values::switch);
         let audit_key_file = self.given(Setting::AuditKeyFile, values::path);
         let audit_retention_days = self.value(Setting::AuditRetentionDays, values::retention_days);
+        let sample_retention_days = self.value(Setting::SampleRetentionDays, values::sample_days);
         let task_patience_seconds = self.value(Setting::TaskPatienceSeconds, values::patience_seconds);
         let agent_grace_seconds = self.value(Setting::AgentGraceSeconds, values::grace_seconds);
         let registry_auth = self.given(Setting::RegistryAuth, values::path);
@@ -199,6 +203,7 @@ impl Reader {
             behind_proxy: behind_proxy?,
             audit_key_file: audit_key_file.unwrap_or_else(|| data_dir.join("audit.key")),
             audit_retention_days: audit_retention_days?,
+            sample_retention_days: sample_retention_days?,
             task_patience_seconds: task_patience_seconds?,
             agent_grace_seconds: agent_grace_seconds?,
             local_agent: local_agent?,

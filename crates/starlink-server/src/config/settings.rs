@@ -88,6 +88,8 @@ settings! {
         "Key that seals the audit log; created if it is missing";
     AuditRetentionDays = "audit_retention_days", Kind::Number, "DAYS", Fallback::Value("0"),
         "Days after which audit rows are let go; 0 keeps them for ever";
+    SampleRetentionDays = "sample_retention_days", Kind::Number, "DAYS", Fallback::Value("30"),
+        "Days after which samples of what servers were measured to be at are let go";
     TaskPatienceSeconds = "task_patience_seconds", Kind::Number, "SECONDS", Fallback::Value("600"),
         "Seconds that a task waits for room before a server is kept free for it";
     AgentGraceSeconds = "agent_grace_seconds", Kind::Number, "SECONDS", Fallback::Value("60"),

@@ -42,6 +42,7 @@ fn example(setting: Setting) -> (&'static str, &'static [(&'static str, &'static
         | Setting::ExecAllowRoot => ("true", &[]),
         Setting::AuditKeyFile => ("/etc/audit.key", &[]),
         Setting::AuditRetentionDays => ("90", &[]),
+        Setting::SampleRetentionDays => ("45", &[]),
         Setting::TaskPatienceSeconds => ("30", &[]),
         Setting::AgentGraceSeconds => ("5", &[]),
         Setting::ExecUser => ("builder", &[]),

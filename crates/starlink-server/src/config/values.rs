@@ -49,6 +49,10 @@ pub(super) fn retention_days(text: &str) -> Result<u32, String> {
     number(text, 0, 36_500)
 }
 
+pub(super) fn sample_days(text: &str) -> Result<u32, String> {
+    number(text, 1, 3650)
+}
+
 pub(super) fn patience_seconds(text: &str) -> Result<u32, String> {
     number(text, 1, 31_536_000)
 }

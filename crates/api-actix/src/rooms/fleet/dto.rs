@@ -285,7 +285,7 @@ impl ServerListQuery {
     }
 }
 
-fn pair(tag: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(tag: &str) -> Result<(String, String), String> {
     let (key, value) = tag.split_once(':').ok_or_else(|| "must be key:value".to_owned())?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -1,0 +1,22 @@
+//! What was measured, over HTTP.
+
+mod export;
+mod reports;
+mod samples;
+mod scope;
+mod trends;
+
+use paperclip::actix::web::{self, ServiceConfig};
+
+/// This room's routes.
+pub fn routes(config: &mut ServiceConfig<'_>) {
+    reports::routes(config);
+    config
+        .service(
+            web::resource("/servers/{id}/metrics")
+                .route(web::get().to(samples::sample_list))
+                .route(web::post().to(samples::sample_create)),
+        )
+        .service(web::resource("/servers/{id}/metrics/latest").route(web::get().to(samples::sample_latest)))
+        .service(web::resource("/trends").route(web::get().to(trends::trend_get)));
+}
