@@ -287,23 +287,6 @@ impl Rows {
         }
     }
 
-    fn agent_ports(&self, site: &Site, machine: &Machine, bells: &Arc<Bells>, presence: &Arc<Presence>) -> AgentPorts {
-        AgentPorts {
-            servers: self.servers.clone(),
-            agents: Arc::new(DieselAgents::new(self.database.clone())),
-            enrollments: self.enrollments.clone(),
-            operations: self.operations.clone(),
-            tasks: self.tasks.clone(),
-            mailbox: mailbox(bells, &self.database),
-            presence: presence.clone(),
-            clock: machine.clock.clone(),
-            entropy: machine.entropy.clone(),
-            installation: site.installation(),
-        }
-    }
-}
-
-impl Rows {
     fn container_ports(
         &self,
         site: &Site,
@@ -321,6 +304,21 @@ impl Rows {
             log,
             seal: site.seal.clone(),
             clock: machine.clock.clone(),
+        }
+    }
+
+    fn agent_ports(&self, site: &Site, machine: &Machine, bells: &Arc<Bells>, presence: &Arc<Presence>) -> AgentPorts {
+        AgentPorts {
+            servers: self.servers.clone(),
+            agents: Arc::new(DieselAgents::new(self.database.clone())),
+            enrollments: self.enrollments.clone(),
+            operations: self.operations.clone(),
+            tasks: self.tasks.clone(),
+            mailbox: mailbox(bells, &self.database),
+            presence: presence.clone(),
+            clock: machine.clock.clone(),
+            entropy: machine.entropy.clone(),
+            installation: site.installation(),
         }
     }
 }
