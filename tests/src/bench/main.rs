@@ -14,6 +14,7 @@ mod load;
 mod output;
 mod placement;
 mod process;
+mod samples;
 mod site;
 mod slurm;
 mod start;
@@ -28,7 +29,7 @@ use table::Row;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const USAGE: &str =
-    "usage: starlink-bench [list|start|memory|write|placement|task|slurm|agent|container] [--seconds N]";
+    "usage: starlink-bench [list|start|memory|write|placement|task|slurm|agent|container|sample] [--seconds N]";
 
 /// What is to be measured, and for how long at a time.
 struct Options {
@@ -43,7 +44,8 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--seconds" => options.period = Duration::from_secs(arguments.next()?.parse().ok()?),
-                "list" | "start" | "memory" | "write" | "placement" | "task" | "slurm" | "agent" | "container" => {
+                "list" | "start" | "memory" | "write" | "placement" | "task" | "slurm" | "agent" | "container"
+                | "sample" => {
                     options.filter = Some(argument);
                 }
                 _ => return None,
@@ -96,6 +98,11 @@ async fn run(options: &Options) -> Outcome<()> {
         }
         if let Some(site) = sites.first() {
             print(&output::measure(site).await?);
+        }
+    }
+    if options.wants("sample") {
+        for site in &sites {
+            print(&samples::measure(site, options.period).await?);
         }
     }
     if options.wants("write") {

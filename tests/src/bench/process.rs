@@ -45,6 +45,11 @@ pub(crate) fn resident(pid: u32) -> Outcome<f64> {
     mib(&format!("/proc/{pid}/status"), "VmRSS:")
 }
 
+/// The most that it ever was, in MiB.
+pub(crate) fn most_resident(pid: u32) -> Outcome<f64> {
+    mib(&format!("/proc/{pid}/status"), "VmHWM:")
+}
+
 fn mib(file: &str, field: &str) -> Outcome<f64> {
     let text = std::fs::read_to_string(file)?;
     let value = text.lines().find_map(|line| line.strip_prefix(field)).ok_or("no such field")?;

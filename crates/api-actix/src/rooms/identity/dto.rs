@@ -55,6 +55,8 @@ pub(super) enum ScopeWord {
     Scheduling,
     /// Containers and images.
     Containers,
+    /// Samples and trends.
+    Observability,
 }
 
 impl From<ScopeWord> for Room {
@@ -66,6 +68,7 @@ impl From<ScopeWord> for Room {
             ScopeWord::Pools => Self::Pools,
             ScopeWord::Scheduling => Self::Scheduling,
             ScopeWord::Containers => Self::Containers,
+            ScopeWord::Observability => Self::Observability,
         }
     }
 }
@@ -324,6 +327,20 @@ impl From<&User> for UserView {
             revision: user.revision,
             created_at: user.created_at,
             updated_at: user.updated_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ScopeWord;
+    use domain::identity::Room;
+
+    #[test]
+    fn every_room_is_a_scope() {
+        for room in Room::ALL {
+            let word: ScopeWord = serde_json::from_str(&format!("{:?}", room.as_str())).unwrap();
+            assert_eq!(Room::from(word), room);
         }
     }
 }
