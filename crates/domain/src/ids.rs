@@ -36,4 +36,6 @@ ids!(
     ContainerId,
     /// Identifies a join token.
     EnrollmentId,
+    /// Identifies a maintenance window.
+    WindowId,
 );

@@ -55,7 +55,7 @@ pub(super) fn goes_on(place: &Head, rows: &[AuditRow]) -> bool {
 
 fn room_of(noun: &str) -> Option<Room> {
     match noun {
-        "server" | "enrollment" | "agent" | "operation" => Some(Room::Fleet),
+        "server" | "maintenance" | "enrollment" | "agent" | "operation" => Some(Room::Fleet),
         "pool" => Some(Room::Pools),
         "task" | "ledger" => Some(Room::Scheduling),
         "container" | "image" => Some(Room::Containers),
@@ -101,6 +101,8 @@ mod tests {
         let kind = |action: &str, watcher: &Actor| event_of(&row(action), watcher).map(|event| event.kind);
         assert_eq!(kind("server.create", &all).as_deref(), Some("server.created"));
         assert_eq!(kind("server.cordon", &all).as_deref(), Some("server.updated"));
+        assert_eq!(kind("maintenance.create", &all).as_deref(), Some("maintenance.created"));
+        assert_eq!(kind("maintenance.start", &all).as_deref(), Some("maintenance.updated"));
         assert_eq!(kind("pool.delete", &all).as_deref(), Some("pool.deleted"));
         assert_eq!(kind("task.dispatch", &all).as_deref(), Some("task.updated"));
         assert_eq!(kind("ticket.create", &all), None);

@@ -99,6 +99,20 @@ impl AuditEntry {
         Self { target: Some(thing.target()), before: Some(before), after: Some(after), ..self }
     }
 
+    /// An `action` of the same actor, at the same time and in the same request, on something else that goes with it.
+    #[must_use]
+    pub fn beside(&self, action: &str) -> Self {
+        Self {
+            action: action.to_owned(),
+            target: None,
+            outcome: Outcome::Success,
+            before: None,
+            after: None,
+            message: None,
+            ..self.clone()
+        }
+    }
+
     /// The same entry with a remark.
     #[must_use]
     pub fn because(self, message: impl Into<String>) -> Self {

@@ -15,14 +15,13 @@ use crate::{
     Error, Result,
     audit::AuditEntry,
     change::{Change, TRIES},
-    clock::{Clock, Timestamp},
+    clock::Clock,
     entropy::Entropy,
     identity::{self, Actor, Principal, Secret},
     ids::{OperationId, ServerId, TaskId},
     page::{Page, PageRequest},
     scheduling::{Tasks, WorkReports},
 };
-use chrono::TimeDelta;
 use std::{sync::Arc, time::Duration};
 
 /// How long an operation may be begun after it was delivered. An agent that was frozen for longer asks again.
@@ -234,7 +233,7 @@ impl AgentService {
                 Err(Error::NotFound { .. }) => return Ok(()),
                 found => found?,
             };
-            if self.is_heard_elsewhere(&before, now) {
+            if self.ports.presence.is_there_elsewhere(&before, now) {
                 return Ok(());
             }
             let Some(after) = before.out_of_reach(now) else { break };
@@ -253,12 +252,6 @@ impl AgentService {
         }
         self.reports.lose(&actor, id).await?;
         self.deeds_lose(id).await
-    }
-
-    /// Whether another process of this database has heard of a server's agent lately, and has written that down.
-    fn is_heard_elsewhere(&self, server: &Server, now: Timestamp) -> bool {
-        let grace = TimeDelta::from_std(self.ports.presence.grace()).unwrap_or(TimeDelta::MAX);
-        server.inventory.last_seen_at.is_some_and(|at| at <= now && now - at < grace)
     }
 
     /// The server after what its agent said.

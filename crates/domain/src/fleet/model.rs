@@ -228,6 +228,12 @@ impl Server {
         (self.cordoned != cordoned).then(|| Self { cordoned, ..self.touched(now) })
     }
 
+    /// This server in another status, or `None` if it is in that already.
+    #[must_use]
+    pub fn with_status(&self, status: ServerStatus, now: Timestamp) -> Option<Self> {
+        (self.status != status).then(|| Self { status, ..self.touched(now) })
+    }
+
     fn touched(&self, now: Timestamp) -> Self {
         Self { revision: self.revision + 1, updated_at: now, ..self.clone() }
     }

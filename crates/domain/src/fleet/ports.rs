@@ -33,7 +33,9 @@ pub trait Servers: Send + Sync {
     /// Writes `server`, whose revision is one above that of the row it replaces.
     ///
     /// MUST fail with [`crate::Error::Stale`] if the row is at another revision, with [`crate::Error::NotFound`] if it
-    /// is gone, and with `name_taken` as for creation. MUST NOT touch what is reserved or what the agent reported.
+    /// is gone, and with `name_taken` as for creation. MUST NOT touch what is reserved or what the agent reported. MUST
+    /// fail with `maintenance_in_progress` if that would change the status while a maintenance window of the server is in
+    /// progress ([`super::Window::holds`]).
     async fn update(&self, server: Server, change: Change) -> Result<Done<Server>>;
 
     /// Answers with `server` as it is, because the change that was asked for is there already. The answer is kept under
@@ -47,6 +49,6 @@ pub trait Servers: Send + Sync {
     async fn answered(&self, once: Once, now: Timestamp) -> Result<Option<Server>>;
 
     /// Removes `server` if its row is still at that revision and nothing is reserved on it; errors as for `update`,
-    /// and `server_in_use` where something is reserved.
+    /// and `server_in_use` where something is reserved. Its agent and its maintenance windows go with it.
     async fn delete(&self, server: Server, change: Change) -> Result<Done<()>>;
 }

@@ -3,12 +3,14 @@
 //! Times are of a clock that does not jump ([`crate::clock::Clock::uptime`]): setting the time of day must not make a
 //! fleet disappear.
 
+use super::model::Server;
 use crate::{
     Error, Result,
     clock::Timestamp,
     feed::{Fact, Follower, State},
     ids::ServerId,
 };
+use chrono::TimeDelta;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -114,6 +116,13 @@ impl Presence {
     #[must_use]
     pub fn is_missed(&self, server: ServerId, now: Duration) -> bool {
         now >= self.since + self.grace && !self.is_there(server, now)
+    }
+
+    /// Whether another process of this database has heard of a server's agent lately, and has written that down.
+    #[must_use]
+    pub fn is_there_elsewhere(&self, server: &Server, now: Timestamp) -> bool {
+        let grace = TimeDelta::from_std(self.grace).unwrap_or(TimeDelta::MAX);
+        server.inventory.last_seen_at.is_some_and(|at| at <= now && now - at < grace)
     }
 
     /// When agents were last heard of, by the time of day.

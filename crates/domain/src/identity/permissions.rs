@@ -156,6 +156,14 @@ operations! {
     ServerCordon = "server_cordon", "server.cordon", Access::Change(Room::Fleet);
     /// Put a server back into scheduling.
     ServerUncordon = "server_uncordon", "server.uncordon", Access::Change(Room::Fleet);
+    /// Plan a maintenance window of a server.
+    MaintenanceCreate = "maintenance_create", "maintenance.create", Access::Change(Room::Fleet);
+    /// List maintenance windows.
+    MaintenanceList = "maintenance_list", "maintenance.list", Access::Read(Room::Fleet);
+    /// Look at a maintenance window.
+    MaintenanceGet = "maintenance_get", "maintenance.get", Access::Read(Room::Fleet);
+    /// Change, cancel or end a maintenance window.
+    MaintenanceUpdate = "maintenance_update", "maintenance.update", Access::Change(Room::Fleet);
     /// Make a join token.
     EnrollmentCreate = "enrollment_create", "enrollment.create", Access::Manage(Room::Fleet);
     /// List join tokens.
