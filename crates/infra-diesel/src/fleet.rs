@@ -2,12 +2,14 @@
 
 mod agents;
 mod enrollments;
+mod maintenance;
 pub(crate) mod operations;
 mod rows;
 
 pub use agents::DieselAgents;
 pub(crate) use agents::by_token;
 pub use enrollments::DieselEnrollments;
+pub use maintenance::DieselMaintenanceWindows;
 pub use operations::DieselOperations;
 
 use crate::{
@@ -96,9 +98,13 @@ pub(crate) fn lock(connection: &mut AnyConnection, ids: BTreeSet<ServerId>) -> R
     rows.into_iter().map(Server::try_from).collect()
 }
 
-fn load(connection: &mut AnyConnection, id: ServerId) -> Result<Server, Failure> {
+fn find(connection: &mut AnyConnection, id: ServerId) -> Result<Option<Server>, Failure> {
     let row: Option<Row> = servers::table.find(id.0).first(connection).optional()?;
-    row.ok_or_else(|| Failure::from(Error::not_found(Server::KIND, id)))?.try_into()
+    row.map(Server::try_from).transpose()
+}
+
+fn load(connection: &mut AnyConnection, id: ServerId) -> Result<Server, Failure> {
+    find(connection, id)?.ok_or_else(|| Error::not_found(Server::KIND, id).into())
 }
 
 /// Refuses unless the row is at the revision that the change was computed from.
@@ -114,6 +120,7 @@ fn update(connection: &mut AnyConnection, server: &Server) -> Result<Server, Fai
     let current = guard(connection, server.id, server.revision - 1)?;
     // What is reserved changes without a new revision.
     server.check_holds(current.reserved)?;
+    maintenance::check_status(connection, &current, server.status)?;
     let set = (Columns::try_from(server)?, servers::cordoned.eq(server.cordoned));
     update!(connection, diesel::update(servers::table.find(server.id.0)).set(set))
         .map_err(|error| Failure::from(error).when(Kind::Unique, name_taken(server)))?;
@@ -148,7 +155,9 @@ fn delete(connection: &mut AnyConnection, server: &Server) -> Result<(), Failure
         );
         return Err(Error::conflict("server_in_use", reason).into());
     }
-    // Not left to the cascade: its token must open nothing, whatever a database is told about foreign keys.
+    // Not left to the cascade: its token must open nothing, and its windows never be due, whatever a database is told
+    // about foreign keys.
+    maintenance::delete_of(connection, server.id)?;
     diesel::delete(agent_rows::table.find(server.id.0)).execute(connection)?;
     diesel::delete(servers::table.find(server.id.0)).execute(connection)?;
     Ok(())

@@ -29,7 +29,7 @@ mod writer;
 pub use audit::DieselAuditLog;
 pub use containers::DieselContainers;
 pub use database::{Database, DatabaseOptions};
-pub use fleet::{DieselAgents, DieselEnrollments, DieselOperations, DieselServers};
+pub use fleet::{DieselAgents, DieselEnrollments, DieselMaintenanceWindows, DieselOperations, DieselServers};
 pub use identity::{DieselSessions, DieselTokens, DieselUsers};
 pub use leases::DieselLeases;
 pub use migrate::{MigrationReport, SchemaState, migrate, schema_state};

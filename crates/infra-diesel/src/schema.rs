@@ -294,6 +294,26 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    maintenance_windows (id) {
+        id -> BigInt,
+        server_id -> BigInt,
+        title -> Text,
+        description -> Nullable<Text>,
+        scheduled_for_us -> BigInt,
+        duration_minutes -> BigInt,
+        status -> Text,
+        started_at_us -> Nullable<BigInt>,
+        ended_at_us -> Nullable<BigInt>,
+        back_to -> Nullable<Text>,
+        due_at_us -> Nullable<BigInt>,
+        revision -> BigInt,
+        created_by -> Text,
+        created_at_us -> BigInt,
+        updated_at_us -> BigInt,
+    }
+}
+
 diesel::joinable!(servers -> pools (pool_id));
 diesel::joinable!(agents -> servers (server_id));
 diesel::joinable!(attempts -> tasks (task_id));

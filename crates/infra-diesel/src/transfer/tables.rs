@@ -8,8 +8,18 @@ use diesel::{
 };
 
 /// Tables whose ids the database counts up.
-const COUNTED: [&str; 9] =
-    ["pools", "servers", "enrollments", "tasks", "operations", "containers", "users", "tokens", "sessions"];
+const COUNTED: [&str; 10] = [
+    "pools",
+    "servers",
+    "maintenance_windows",
+    "enrollments",
+    "tasks",
+    "operations",
+    "containers",
+    "users",
+    "tokens",
+    "sessions",
+];
 /// Rows that are inserted by one statement; `SQLite` takes 32,766 parameters.
 const STEP: usize = 500;
 
@@ -113,6 +123,12 @@ tables! {
         zone: Option<String>, pool_id: Option<i64>, tags: String, cordoned: bool, emulated_architectures: String,
         drivers: String, os: Option<String>, kernel: Option<String>, agent_version: Option<String>,
         last_seen_at_us: Option<i64>, revision: i64, created_at_us: i64, updated_at_us: i64,
+    }
+    maintenance_windows (id) {
+        id: i64, server_id: i64, title: String, description: Option<String>, scheduled_for_us: i64,
+        duration_minutes: i64, status: String, started_at_us: Option<i64>, ended_at_us: Option<i64>,
+        back_to: Option<String>, due_at_us: Option<i64>, revision: i64, created_by: String, created_at_us: i64,
+        updated_at_us: i64,
     }
     enrollments (id) {
         id: i64, name: String, pool_id: Option<i64>, tags: String, max_uses: i64, uses: i64, expires_at_us: i64,

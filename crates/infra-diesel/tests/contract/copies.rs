@@ -1,14 +1,14 @@
 //! Backups, restores and copies bring everything that is about agents, and ids go on after it.
 
 use crate::{
-    containers, on_both,
+    containers, maintenance, on_both,
     store::{Process, Store, agents_task, at, change, entry, placement, seal},
     tasks::write,
 };
 use domain::{
     containers::{ContainerFilter, Containers},
     fleet::{
-        Agents, Architecture, Enrollments, Operations, Servers,
+        Agents, Architecture, Enrollments, MaintenanceWindows, Operations, Servers, WindowFilter,
         operations::{Operation, OperationFilter, OperationState},
         protocol::Ending,
     },
@@ -24,6 +24,9 @@ on_both!(a_copy_has_what_is_about_agents, a_backup_and_a_restore_have_what_is_ab
 async fn fill(store: &Store) {
     let server = store.joined("edge-1").await;
     store.enrollment("unused").await;
+    for _ in 0..2 {
+        maintenance::planned(store, server.id, 60, 30).await;
+    }
     store.containers.report(server.id, containers::report(&[("a", "web"), ("b", "db")]), at(66)).await.unwrap();
     for n in 0..2 {
         let task = store.tasks.create(agents_task(&format!("task-{n}")), change("task.create")).await.unwrap().value;
@@ -54,6 +57,9 @@ async fn check_same(store: &Store, there: &Process) {
     assert!(there.sessions.find_credential("agent-edge-1").await.unwrap().is_some());
     let tasks = async |process: &Process| process.tasks.list(TaskFilter::default(), PageRequest::default()).await;
     assert_eq!(tasks(there).await.unwrap().items, tasks(store).await.unwrap().items);
+    let windows =
+        async |process: &Process| process.windows.list(WindowFilter::default(), PageRequest::default()).await.unwrap();
+    assert_eq!(windows(there).await, windows(store).await);
     let containers = async |process: &Process| {
         process.containers.list(ContainerFilter::default(), PageRequest::default()).await.unwrap()
     };
@@ -67,6 +73,7 @@ async fn check_same(store: &Store, there: &Process) {
 
     // Ids go on after those that came with the copy.
     assert_eq!(there.enrollment("next").await.id.0, 3);
+    assert_eq!(maintenance::planned(there, server, 60, 30).await.id.0, 3);
     let task = there.tasks.create(agents_task("next"), change("task.create")).await.unwrap().value;
     there.tasks.place(vec![placement(&task, server)]).await.unwrap();
     assert_eq!(operations(there).await[0].id.0, 3);

@@ -13,6 +13,7 @@ mod failures;
 mod feed;
 mod idempotency;
 mod leases;
+mod maintenance;
 mod migrations;
 mod observability;
 mod operations;

@@ -21,7 +21,8 @@ use domain::{
 };
 use infra_diesel::{
     Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselContainers, DieselEnrollments,
-    DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers, migrate,
+    DieselMaintenanceWindows, DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens,
+    DieselUsers, migrate,
 };
 use std::{
     fmt::Debug,
@@ -38,6 +39,7 @@ pub(crate) struct Process {
     pub(crate) database: Database,
     pub(crate) servers: DieselServers,
     pub(crate) enrollments: DieselEnrollments,
+    pub(crate) windows: DieselMaintenanceWindows,
     pub(crate) agents: DieselAgents,
     pub(crate) operations: DieselOperations,
     pub(crate) containers: DieselContainers,
@@ -70,6 +72,7 @@ impl Process {
         Self {
             servers: DieselServers::new(database.clone()),
             enrollments: DieselEnrollments::new(database.clone()),
+            windows: DieselMaintenanceWindows::new(database.clone()),
             agents: DieselAgents::new(database.clone()),
             operations: DieselOperations::new(database.clone()),
             containers: DieselContainers::new(database.clone()),
