@@ -17,7 +17,10 @@ use domain::{
     containers::{ContainerPorts, ContainerService, ImageService},
     digest::hex,
     entropy::Entropy,
-    fleet::{AgentPorts, AgentService, EnrollmentService, Mailbox, Presence, ServerService},
+    fleet::{
+        AgentPorts, AgentService, EnrollmentService, Mailbox, MaintenancePorts, MaintenanceService, Presence,
+        ServerService,
+    },
     identity::{SessionPorts, SessionService, TokenService, UserService},
     lease::Leases,
     observability::{SamplePorts, SampleService},
@@ -26,8 +29,8 @@ use domain::{
 };
 use infra_diesel::{
     Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselContainers, DieselEnrollments,
-    DieselLeases, DieselOperations, DieselPools, DieselSamples, DieselServers, DieselSessions, DieselTasks,
-    DieselTokens, DieselUsers, MigrationReport, migrate,
+    DieselLeases, DieselMaintenanceWindows, DieselOperations, DieselPools, DieselSamples, DieselServers,
+    DieselSessions, DieselTasks, DieselTokens, DieselUsers, MigrationReport, migrate,
 };
 use registry_client::{OciRegistries, RegistryOptions, SetupError};
 use starlink_agent::{agent::SystemClock, drivers::docker};
@@ -170,6 +173,8 @@ pub struct Services {
     pub agents: Arc<AgentService>,
     /// Join tokens.
     pub enrollments: Arc<EnrollmentService>,
+    /// Maintenance windows.
+    pub maintenance: Arc<MaintenanceService>,
     /// Wakes agents that wait.
     pub bells: Arc<Bells>,
     /// Streams that agents are asked for.
@@ -227,6 +232,7 @@ impl Services {
         let bells = Arc::new(Bells::default());
         let presence = presence(site, &*clock, &database);
         let agents = Arc::new(AgentService::new(rows.agent_ports(site, machine, &bells, &presence)));
+        let maintenance = Arc::new(MaintenanceService::new(rows.maintenance_ports(machine, &presence)));
         let streams = Arc::<Streams>::default();
         let orders = Orders { streams: streams.clone(), entropy: entropy.clone() };
         let engines = Arc::new(AskedEngines::new(agents.clone(), orders.clone()));
@@ -247,6 +253,7 @@ impl Services {
             leases: Arc::new(DieselLeases::new(database.clone())),
             audit: Arc::new(AuditService::new(log, site.heads.clone(), clock.clone())),
             agents,
+            maintenance,
             enrollments: Arc::new(EnrollmentService::new(enrollments, clock.clone(), entropy.clone())),
             bells,
             streams,
@@ -319,6 +326,16 @@ impl Rows {
             clock: machine.clock.clone(),
             entropy: machine.entropy.clone(),
             installation: site.installation(),
+        }
+    }
+
+    fn maintenance_ports(&self, machine: &Machine, presence: &Arc<Presence>) -> MaintenancePorts {
+        MaintenancePorts {
+            windows: Arc::new(DieselMaintenanceWindows::new(self.database.clone())),
+            servers: self.servers.clone(),
+            agents: Arc::new(DieselAgents::new(self.database.clone())),
+            presence: presence.clone(),
+            clock: machine.clock.clone(),
         }
     }
 }

@@ -43,6 +43,8 @@ enum Job {
     AgentsWatch,
     /// Writes down when agents were last heard of.
     AgentsTouch,
+    /// Has maintenance windows begin and end.
+    MaintenanceTurn,
 }
 
 /// What the configuration says about times.
@@ -67,7 +69,7 @@ impl Periods {
 }
 
 impl Job {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::HeadNote,
         Self::RefusalsClose,
         Self::TokensTouch,
@@ -77,6 +79,7 @@ impl Job {
         Self::SamplesForget,
         Self::AgentsWatch,
         Self::AgentsTouch,
+        Self::MaintenanceTurn,
     ];
 
     fn name(self) -> &'static str {
@@ -90,6 +93,7 @@ impl Job {
             Self::SamplesForget => "samples_forget",
             Self::AgentsWatch => "agents_watch",
             Self::AgentsTouch => "agents_touch",
+            Self::MaintenanceTurn => "maintenance_turn",
         }
     }
 
@@ -97,7 +101,7 @@ impl Job {
     /// what this process alone has in memory, or in its data directory.
     fn is_shared(self) -> bool {
         match self {
-            Self::Sweep | Self::AuditPrune | Self::SamplesSeal | Self::SamplesForget => true,
+            Self::Sweep | Self::AuditPrune | Self::SamplesSeal | Self::SamplesForget | Self::MaintenanceTurn => true,
             Self::HeadNote | Self::RefusalsClose | Self::TokensTouch | Self::AgentsWatch | Self::AgentsTouch => false,
         }
     }
@@ -108,6 +112,8 @@ impl Job {
             Self::RefusalsClose => 15,
             // Other processes of the database learn from it that an agent is there.
             Self::AgentsTouch => return (periods.agent_grace / 2).clamp(MOST_OFTEN, SELDOM),
+            // It looks at an index, and writes nothing unless something is due.
+            Self::MaintenanceTurn => 1,
             Self::HeadNote | Self::TokensTouch | Self::SamplesSeal => 60,
             Self::Sweep => 600,
             Self::AuditPrune | Self::SamplesForget => 3600,
@@ -163,8 +169,17 @@ impl Jobs {
         self.services.leases.hold(job.name(), &self.holder, now, now + 2 * job.period(self.periods)).await
     }
 
+    /// Whether there is something to do at all, as far as that can be seen without doing it.
+    async fn is_due(&self, job: Job) -> Result<bool> {
+        match job {
+            Job::MaintenanceTurn => self.services.maintenance.maintenance_is_due().await,
+            _ => Ok(true),
+        }
+    }
+
     async fn once(&self, job: Job) -> Result<()> {
-        if !self.is_ours(job).await? {
+        // A lease is a write, and what has nothing to do is no reason for one.
+        if !self.is_due(job).await? || !self.is_ours(job).await? {
             return Ok(());
         }
         match job {
@@ -173,6 +188,7 @@ impl Jobs {
             Job::TokensTouch => self.services.sessions.tokens_touch().await,
             Job::AgentsWatch => self.services.agents.agents_watch().await,
             Job::AgentsTouch => self.services.agents.agents_touch().await,
+            Job::MaintenanceTurn => self.services.maintenance.maintenance_turn().await,
             Job::Sweep => self.services.sessions.sessions_sweep().await.map(|_| ()),
             Job::SamplesSeal => self.services.samples.samples_seal().await,
             Job::SamplesForget => self.services.samples.samples_forget(self.periods.sample_retention).await,

@@ -292,6 +292,7 @@ impl Front {
             .app_data(Data::from(services.fleet.clone()))
             .app_data(Data::from(services.agents.clone()))
             .app_data(Data::from(services.enrollments.clone()))
+            .app_data(Data::from(services.maintenance.clone()))
             .app_data(Data::from(services.bells.clone()))
             .app_data(Data::from(services.streams.clone()))
             .app_data(self.line_up.clone())

@@ -1,6 +1,8 @@
 //! Pieces of requests and answers that several rooms have.
 
+use chrono::{Datelike, SubsecRound};
 use domain::{
+    clock::Timestamp,
     error::Checks,
     patch::Patch,
     text::{self, Name},
@@ -29,6 +31,12 @@ pub(crate) fn name(_: &mut SchemaGenerator) -> Schema {
 /// A single line.
 pub(crate) fn line(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": ["string", "null"], "maxLength": MAX_LINE, "pattern": LINE_PATTERN })
+}
+
+/// A text of several lines.
+pub(crate) fn description(_: &mut SchemaGenerator) -> Schema {
+    let pattern = "^[^\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f]*$";
+    json_schema!({ "type": ["string", "null"], "maxLength": MAX_DESCRIPTION, "pattern": pattern })
 }
 
 /// An architecture in a request, in any common spelling.
@@ -99,6 +107,11 @@ pub(crate) fn gpu_count(gpus: i64) -> Result<i64, String> {
 /// Checks an optional line.
 pub(crate) fn optional_line(checks: &mut Checks, field: &str, text: Option<String>) -> Option<String> {
     text.and_then(|text| checks.take(field, text::line(text, MAX_LINE)))
+}
+
+/// Checks a time: to the microsecond, as it is kept, and in the years that RFC 3339 can say.
+pub(crate) fn moment(at: Timestamp) -> Result<Timestamp, String> {
+    if at.year() > 9999 { Err("must be before the year 10000".to_owned()) } else { Ok(at.trunc_subsecs(6)) }
 }
 
 /// Checks a patched line.

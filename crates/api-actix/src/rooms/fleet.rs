@@ -4,6 +4,7 @@ mod agents;
 mod bells;
 mod dto;
 mod enrollments;
+mod maintenance;
 mod operations;
 mod orders;
 mod relay;
@@ -34,6 +35,7 @@ use paperclip::actix::{
 pub fn routes(config: &mut ServiceConfig<'_>) {
     agents::routes(config);
     enrollments::routes(config);
+    maintenance::routes(config);
     operations::routes(config);
     config
         .service(web::resource("/servers").route(web::get().to(server_list)).route(web::post().to(server_create)))
@@ -93,7 +95,8 @@ async fn server_get(
 
 /// Change a server
 ///
-/// A JSON merge patch: what is left out stays, `null` clears. The pool is not changed here but by moving the server.
+/// A JSON merge patch: what is left out stays, `null` clears. The pool is not changed here but by moving the server. The
+/// status is not changed while a maintenance window of the server is in progress.
 #[api_v2_operation(tags("fleet"), operation_id = "server_update")]
 async fn server_update(
     actor: Actor,
@@ -108,7 +111,7 @@ async fn server_update(
 
 /// Remove a server
 ///
-/// Refused while something is reserved on it.
+/// Refused while something is reserved on it. Its maintenance windows go with it.
 #[api_v2_operation(tags("fleet"), operation_id = "server_delete")]
 async fn server_delete(
     actor: Actor,

@@ -87,13 +87,8 @@ pub(super) struct PoolCreate {
     labels: Option<BTreeMap<String, String>>,
     /// What it is for.
     #[serde(default)]
-    #[schemars(schema_with = "description")]
+    #[schemars(schema_with = "dto::description")]
     description: Option<String>,
-}
-
-fn description(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let pattern = "^[^\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f]*$";
-    schemars::json_schema!({ "type": ["string", "null"], "maxLength": dto::MAX_DESCRIPTION, "pattern": pattern })
 }
 
 impl PoolCreate {
@@ -151,7 +146,7 @@ pub(super) struct PoolPatchBody {
     labels: Patch<BTreeMap<String, Option<String>>>,
     /// Another description.
     #[serde(deserialize_with = "patch::read")]
-    #[schemars(schema_with = "description")]
+    #[schemars(schema_with = "dto::description")]
     description: Patch<String>,
 }
 

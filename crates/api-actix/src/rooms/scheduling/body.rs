@@ -6,7 +6,6 @@ use super::{
     schemas, words,
 };
 use crate::rooms::dto;
-use chrono::{Datelike, SubsecRound};
 use domain::{
     Error, Result,
     clock::Timestamp,
@@ -195,7 +194,7 @@ impl TaskBody {
             labels: checks.take("labels", Tags::parse(self.labels.unwrap_or_default())).unwrap_or_default(),
             allow_emulation: self.allow_emulation.unwrap_or_default(),
             priority: optional(&mut checks, "priority", self.priority, Priority::parse).unwrap_or_default(),
-            deadline: optional(&mut checks, "deadline", self.deadline, moment),
+            deadline: optional(&mut checks, "deadline", self.deadline, dto::moment),
             restart: self.restart.unwrap_or(RestartPolicy::Never),
             max_attempts: optional(&mut checks, "max_attempts", self.max_attempts, attempts).unwrap_or(1),
             timeout_seconds: optional(&mut checks, "timeout_seconds", self.timeout_seconds, |seconds| {
@@ -287,11 +286,6 @@ fn environment(variables: BTreeMap<String, Value>) -> Result<Environment, String
         texts.insert(name, text);
     }
     Environment::parse(texts)
-}
-
-/// To the microsecond, as it is kept, and in the years that RFC 3339 can say.
-fn moment(at: Timestamp) -> Result<Timestamp, String> {
-    if at.year() > 9999 { Err("must be before the year 10000".to_owned()) } else { Ok(at.trunc_subsecs(6)) }
 }
 
 fn attempts(most: i64) -> Result<u32, String> {
