@@ -7,6 +7,7 @@ mod foreign;
 mod joining;
 mod logs;
 mod machine;
+mod maintenance;
 mod protocol;
 mod proxy;
 mod storm;

@@ -1,6 +1,7 @@
 //! The stream of changes.
 
 use crate::{
+    maintenance::{begin, end},
     on_both, server,
     support::{bearer, server_body},
 };
@@ -92,8 +93,16 @@ async fn changes_are_told_as_they_happen(backend: Backend) {
     admin.patch("/servers/1", json!({ "zone": 1 })).await.expect(400);
     admin.post_empty("/servers/1/cordon").await.expect(200);
     admin.post_empty("/servers/1/cordon").await.expect(200);
-    admin.delete("/servers/1").await.expect(204);
     stream.check_next("server.updated", "server:1").await;
+    let window = begin(&admin, 1).await;
+    end(&admin, window).await;
+    let target = format!("maintenance:{window}");
+    stream.check_next("maintenance.created", &target).await;
+    for _ in ["it begins", "it ends"] {
+        stream.check_next("maintenance.updated", &target).await;
+        stream.check_next("server.updated", "server:1").await;
+    }
+    admin.delete("/servers/1").await.expect(204);
     assert!(stream.check_next("server.deleted", "server:1").await > first);
 }
 

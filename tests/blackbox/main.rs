@@ -15,6 +15,7 @@ mod fleet;
 mod idempotency;
 mod identity;
 mod machines;
+mod maintenance;
 mod observability;
 mod pools;
 mod scheduling;
