@@ -239,8 +239,7 @@ impl Services {
         let images = Arc::new(images(site, engines.clone())?);
         let containers = ContainerService::new(rows.container_ports(site, machine, engines, presence, log.clone()));
         let sample_rows = Arc::new(DieselSamples::open(&site.url, DatabaseOptions::default())?);
-        let (samples, servers) = (sample_rows.clone(), rows.servers.clone());
-        let samples = SampleService::new(SamplePorts { samples, servers, clock: clock.clone() });
+        let samples = SampleService::new(rows.sample_ports(machine, sample_rows.clone()));
         let Rows { servers, enrollments, tasks, .. } = rows;
         let task_ports = TaskPorts { tasks, desk, images, clock: clock.clone(), seal: site.seal.clone() };
         Ok(Self {
@@ -327,6 +326,11 @@ impl Rows {
             entropy: machine.entropy.clone(),
             installation: site.installation(),
         }
+    }
+
+    fn sample_ports(&self, machine: &Machine, samples: Arc<DieselSamples>) -> SamplePorts {
+        let windows = Arc::new(DieselMaintenanceWindows::new(self.database.clone()));
+        SamplePorts { samples, servers: self.servers.clone(), windows, clock: machine.clock.clone() }
     }
 
     fn maintenance_ports(&self, machine: &Machine, presence: &Arc<Presence>) -> MaintenancePorts {

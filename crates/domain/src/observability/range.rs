@@ -57,6 +57,12 @@ impl Range {
         self.to
     }
 
+    /// The first time after it.
+    #[must_use]
+    pub fn until(&self) -> Timestamp {
+        self.to + TimeDelta::microseconds(1)
+    }
+
     pub(super) fn start_us(self) -> i64 {
         self.from.timestamp_micros()
     }

@@ -12,7 +12,7 @@ use crate::{
     Error, Result,
     clock::{Clock, Timestamp},
     error::FieldError,
-    fleet::{RosterEntry, Servers},
+    fleet::{MaintenanceWindows, RosterEntry, Servers, Window},
     identity::{Actor, Operation},
     ids::ServerId,
     page::{Page, PageRequest},
@@ -37,6 +37,8 @@ pub struct SamplePorts {
     pub samples: Arc<dyn Samples>,
     /// Of whom.
     pub servers: Arc<dyn Servers>,
+    /// When their operators worked on them.
+    pub windows: Arc<dyn MaintenanceWindows>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }
@@ -57,6 +59,14 @@ pub struct TrendRequest {
     pub points: u16,
     /// Whether all servers are one series.
     pub together: bool,
+    /// Whether what was measured in maintenance windows is left out of the percentiles. It is in the points all the same.
+    pub exclude_maintenance: bool,
+}
+
+impl TrendRequest {
+    fn wanted(&self, servers: Vec<ServerId>, detail: Detail) -> Wanted {
+        Wanted { servers, metric: self.metric, range: self.range, detail }
+    }
 }
 
 /// A series, of one server or of all together.
@@ -66,6 +76,8 @@ pub struct Series {
     pub server: Option<ServerId>,
     /// How it went.
     pub trend: Trend,
+    /// The maintenance windows that have a part in the range, by when they begin.
+    pub windows: Vec<Window>,
 }
 
 /// Whose samples are to be exported, and which.
@@ -213,20 +225,42 @@ impl SampleService {
         let servers = scope.find(&*self.ports.servers).await?;
         let shape = Shape::of(request.range, request.points);
         let ids: Vec<ServerId> = servers.iter().map(|server| server.id).collect();
-        let wanted = |detail| Wanted { servers: ids.clone(), metric: request.metric, range: request.range, detail };
+        let windows = self.ports.windows.overlapping(ids.clone(), request.range.from(), request.range.until()).await?;
+        let excluded = if request.exclude_maintenance { excluded(&windows) } else { HashMap::new() };
         if request.together {
-            let detail = if shape.takes_hours() { Detail::Hours } else { Detail::Samples };
-            let all = Arc::new(Together(Mutex::new(Some(TrendBuilder::sketched(shape)))));
-            self.ports.samples.read(wanted(detail), all.clone()).await?;
-            let builder = all.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-            return Ok(builder.into_iter().map(|all| Series { server: None, trend: all.finish() }).collect());
+            return self.together(ids, windows, excluded, shape, request).await;
         }
         check_room(ids.len(), shape)?;
-        let each = Arc::new(Each { shape, trends: Mutex::default() });
-        self.ports.samples.read(wanted(Detail::Samples), each.clone()).await?;
+        let each = Arc::new(Each { shape, excluded, trends: Mutex::default() });
+        let wanted = request.wanted(ids.clone(), Detail::Samples);
+        self.ports.samples.read(wanted, each.clone()).await?;
         let mut trends = std::mem::take(&mut *each.trends.lock().unwrap_or_else(PoisonError::into_inner));
-        let series = ids.into_iter().filter_map(|id| Some(Series { server: Some(id), trend: trends.remove(&id)? }));
+        let series = ids.into_iter().filter_map(|id| {
+            let windows = windows.iter().filter(|window| window.server_id == id).cloned().collect();
+            Some(Series { server: Some(id), trend: trends.remove(&id)?, windows })
+        });
         Ok(series.collect())
+    }
+
+    /// One series. Those of whom something is left out are read sample by sample: an hour is counted as a whole.
+    async fn together(
+        &self,
+        ids: Vec<ServerId>,
+        windows: Vec<Window>,
+        excluded: Excluded,
+        shape: Shape,
+        request: &TrendRequest,
+    ) -> Result<Vec<Series>> {
+        let (finely, roughly) = ids.into_iter().partition(|id| excluded.contains_key(id) || !shape.takes_hours());
+        let builder = Mutex::new(Some(TrendBuilder::sketched(shape)));
+        let all = Arc::new(Together { excluded, builder });
+        self.ports.samples.read(request.wanted(finely, Detail::Samples), all.clone()).await?;
+        self.ports.samples.read(request.wanted(roughly, Detail::Hours), all.clone()).await?;
+        let builder = all.builder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(builder
+            .into_iter()
+            .map(|all| Series { server: None, trend: all.finish(), windows: windows.clone() })
+            .collect())
     }
 
     /// Whose samples an export has.
@@ -280,28 +314,50 @@ fn check_room(servers: usize, shape: Shape) -> Result<()> {
     Err(Error::invalid("points", reason))
 }
 
+/// What is left out of a server's percentiles: beginnings and ends in microseconds since 1970.
+type Excluded = HashMap<ServerId, Vec<(i64, i64)>>;
+
+fn excluded(windows: &[Window]) -> Excluded {
+    let mut excluded = Excluded::new();
+    for window in windows {
+        if let Some(span) = window.span() {
+            let part = (span.from.timestamp_micros(), span.until.timestamp_micros());
+            excluded.entry(window.server_id).or_default().push(part);
+        }
+    }
+    excluded
+}
+
+fn of(excluded: &Excluded, server: ServerId) -> &[(i64, i64)] {
+    excluded.get(&server).map(Vec::as_slice).unwrap_or_default()
+}
+
 /// A series for each server.
 struct Each {
     shape: Shape,
+    excluded: Excluded,
     trends: Mutex<HashMap<ServerId, Trend>>,
 }
 
 impl Visitor for Each {
     fn visit(&self, server: ServerId, pieces: Vec<Piece>) {
         let mut builder = TrendBuilder::exact(self.shape);
-        builder.server(&pieces, &[]);
+        builder.server(&pieces, of(&self.excluded, server));
         let trend = builder.finish();
         self.trends.lock().unwrap_or_else(PoisonError::into_inner).insert(server, trend);
     }
 }
 
 /// One series of all.
-struct Together(Mutex<Option<TrendBuilder>>);
+struct Together {
+    excluded: Excluded,
+    builder: Mutex<Option<TrendBuilder>>,
+}
 
 impl Visitor for Together {
-    fn visit(&self, _: ServerId, pieces: Vec<Piece>) {
-        if let Some(builder) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            builder.server(&pieces, &[]);
+    fn visit(&self, server: ServerId, pieces: Vec<Piece>) {
+        if let Some(builder) = &mut *self.builder.lock().unwrap_or_else(PoisonError::into_inner) {
+            builder.server(&pieces, of(&self.excluded, server));
         }
     }
 }

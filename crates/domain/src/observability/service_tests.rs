@@ -1,8 +1,11 @@
 use super::*;
 use crate::{
     clock::Timestamp,
-    fleet::{Architecture, MockServers, NewServer, Server, ServerFilter, ServerStatus},
+    fleet::{
+        Architecture, MockMaintenanceWindows, MockServers, NewServer, Server, ServerFilter, ServerStatus, WindowStatus,
+    },
     identity::{Role, Room, Scopes},
+    ids::WindowId,
     observability::{MockSamples, Readings},
     testing::{TestClock, alice, name},
     text::Tags,
@@ -36,6 +39,18 @@ fn server(id: i64) -> Server {
 
 /// A service of the servers 1 to `count`, whose samples are asked of this mock.
 fn service(count: i64, samples: MockSamples) -> SampleService {
+    service_with(count, samples, Vec::new())
+}
+
+/// The same with these maintenance windows.
+fn service_with(count: i64, samples: MockSamples, planned: Vec<Window>) -> SampleService {
+    let mut windows = MockMaintenanceWindows::new();
+    windows.expect_overlapping().returning(move |servers, from, until| {
+        let meant = |window: &&Window| {
+            servers.contains(&window.server_id) && window.span().is_some_and(|span| span.overlaps(from, until))
+        };
+        Ok(planned.iter().filter(meant).cloned().collect())
+    });
     let mut servers = MockServers::new();
     servers.expect_get().returning(move |id| {
         if (1..=count).contains(&id.0) { Ok(server(id.0)) } else { Err(Error::not_found("server", id)) }
@@ -55,7 +70,12 @@ fn service(count: i64, samples: MockSamples) -> SampleService {
     });
     let clock = TestClock::start();
     clock.advance(TimeDelta::days(DAYS));
-    SampleService::new(SamplePorts { samples: Arc::new(samples), servers: Arc::new(servers), clock })
+    SampleService::new(SamplePorts {
+        samples: Arc::new(samples),
+        servers: Arc::new(servers),
+        windows: Arc::new(windows),
+        clock,
+    })
 }
 
 fn sample(minutes: i64, cpu: f64) -> Sample {
@@ -120,7 +140,13 @@ async fn a_time_is_kept_to_the_microsecond() {
 }
 
 fn request(points: u16, together: bool) -> TrendRequest {
-    TrendRequest { metric: Metric::CpuUsage, range: Range::last(1, now()).unwrap(), points, together }
+    TrendRequest {
+        metric: Metric::CpuUsage,
+        range: Range::last(1, now()).unwrap(),
+        points,
+        together,
+        exclude_maintenance: false,
+    }
 }
 
 /// Hands each server one sample, whose value is its id.
@@ -168,7 +194,7 @@ async fn a_scope_that_cannot_be_is_refused() {
 async fn all_together_are_one_series() {
     let series = service(3, measured()).trend_get(&alice(Role::Viewer), &Scope::default(), &request(60, true)).await;
     let series = series.unwrap();
-    let [Series { server: None, trend }] = series.as_slice() else { panic!("{series:?}") };
+    let [Series { server: None, trend, .. }] = series.as_slice() else { panic!("{series:?}") };
     assert_eq!((trend.samples, trend.exact), (3, false));
     assert_eq!((trend.points[0].min, trend.points[0].value, trend.points[0].max), (1.0, 2.0, 3.0));
 }
@@ -226,4 +252,55 @@ async fn all_that_waits_long_enough_is_sealed() {
         Ok(left)
     });
     service(3, samples).samples_seal().await.unwrap();
+}
+
+fn window(id: i64, server: i64, minutes_ago: i64, duration_minutes: u32) -> Window {
+    let scheduled_for = now() - TimeDelta::minutes(minutes_ago);
+    Window {
+        id: WindowId(id),
+        server_id: ServerId(server),
+        title: name("new disks"),
+        description: None,
+        scheduled_for,
+        duration_minutes,
+        status: WindowStatus::Completed,
+        started_at: Some(scheduled_for),
+        ended_at: Some(scheduled_for + TimeDelta::minutes(i64::from(duration_minutes))),
+        back_to: None,
+        revision: 3,
+        created_by: "user:alice".to_owned(),
+        created_at: scheduled_for,
+        updated_at: scheduled_for,
+    }
+}
+
+/// Each server has a sample of 10 a minute ago and one of 90 ten minutes ago.
+fn busy_before() -> MockSamples {
+    let mut samples = MockSamples::new();
+    samples.expect_read().returning(|wanted, visitor| {
+        let end = wanted.range.to().timestamp_micros();
+        for server in wanted.servers {
+            let times = vec![end - 600_000_000, end - 60_000_000];
+            visitor.visit(server, vec![Piece::Samples(Column { times, values: vec![90.0, 10.0] })]);
+        }
+        Ok(())
+    });
+    samples
+}
+
+#[tokio::test]
+async fn maintenance_is_shown_and_left_out_of_the_percentiles_if_that_is_asked_for() {
+    let planned = vec![window(1, 1, 15, 10), window(2, 2, 500, 10)];
+    for (exclude_maintenance, together, samples) in
+        [(false, false, vec![2, 2]), (true, false, vec![1, 2]), (false, true, vec![4]), (true, true, vec![3])]
+    {
+        let request = TrendRequest { exclude_maintenance, ..request(61, together) };
+        let series = service_with(2, busy_before(), planned.clone());
+        let series = series.trend_get(&alice(Role::Viewer), &Scope::default(), &request).await.unwrap();
+        let found: Vec<u64> = series.iter().map(|series| series.trend.samples).collect();
+        assert_eq!(found, samples, "{request:?}");
+        let shown: Vec<WindowId> = series[0].windows.iter().map(|window| window.id).collect();
+        assert_eq!(shown, [WindowId(1)]);
+        assert_eq!(series[0].trend.points.len(), 2, "what is left out of the percentiles is drawn");
+    }
 }

@@ -16,6 +16,7 @@ use domain::{
     Error, Result,
     clock::Timestamp,
     error::Checks,
+    fleet::Window,
     observability::{MOST_HOURS, MOST_POINTS, Metric, Range, SampleService, Scope, Series, TrendRequest},
 };
 use paperclip::actix::api_v2_operation;
@@ -72,6 +73,8 @@ pub(super) struct TrendQuery {
     /// The most points of each series; 500 if left out.
     #[schemars(range(min = 1, max = MOST_POINTS))]
     points: Option<i64>,
+    /// `true`: what was measured in maintenance windows is left out of the percentiles; it is drawn all the same.
+    exclude_maintenance: Option<bool>,
     /// `true`: one series of all servers together.
     aggregate: Option<bool>,
     /// `csv`: every sample of the range instead.
@@ -98,7 +101,13 @@ impl TrendQuery {
         let range = range(self.hours, self.from, self.to, now)?;
         let points = points.unwrap_or(POINTS);
         let metric = self.metric.unwrap_or(Metric::CpuUsage);
-        let request = TrendRequest { metric, range, points, together: self.aggregate.unwrap_or_default() };
+        let request = TrendRequest {
+            metric,
+            range,
+            points,
+            together: self.aggregate.unwrap_or_default(),
+            exclude_maintenance: self.exclude_maintenance.unwrap_or_default(),
+        };
         Ok((scope, request, self.export))
     }
 }
@@ -164,16 +173,33 @@ struct PercentilesView {
 #[schemars(rename = "TrendEvent")]
 struct EventView {
     /// What: `maintenance`.
-    kind: String,
+    kind: &'static str,
+    /// Which of them.
+    id: i64,
     server_id: i64,
     title: String,
     started_at: Timestamp,
-    ended_at: Option<Timestamp>,
+    /// When it ended, or is to end.
+    ended_at: Timestamp,
+}
+
+impl EventView {
+    fn new(window: &Window) -> Option<Self> {
+        let span = window.span()?;
+        Some(Self {
+            kind: "maintenance",
+            id: window.id.0,
+            server_id: window.server_id.0,
+            title: window.title.as_str().to_owned(),
+            started_at: span.from,
+            ended_at: span.until,
+        })
+    }
 }
 
 impl TrendView {
     fn new(metric: Metric, series: Series) -> Self {
-        let Series { server, trend } = series;
+        let Series { server, trend, windows } = series;
         let points = trend.points.into_iter();
         let points = points.map(|p| PointView { timestamp: p.at, value: p.value, min: p.min, max: p.max });
         let found = trend.percentiles;
@@ -190,7 +216,7 @@ impl TrendView {
             samples: trend.samples,
             coverage: trend.coverage,
             exact: trend.exact,
-            events: Vec::new(),
+            events: windows.iter().filter_map(EventView::new).collect(),
         }
     }
 }
