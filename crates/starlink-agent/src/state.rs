@@ -3,6 +3,8 @@
 //! Invariants: one process at a time uses it; whoever is not its owner cannot read it; a file in it is complete or
 //! absent; the file that holds the token tells the directory apart from a copy of it.
 
+pub(crate) mod lines;
+
 use crate::work::WorkId;
 use domain::{digest::sha256_hex, identity::Secret, ids::ServerId, text::Name};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -1,17 +1,13 @@
-//! The file of the journal: a line is eight hexadecimal digits of a digest, a space, JSON, and a line feed.
+//! The file of the journal.
 
 use super::entry::Entry;
-use crate::state::{renamed, sync_parent};
-use domain::digest::sha256_hex;
+use crate::state::{lines, renamed, sync_parent};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, BufWriter, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
-
-/// The digits of a digest that are kept: enough to tell a torn line.
-const DIGITS: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct JournalFile {
@@ -41,7 +37,7 @@ impl JournalFile {
 
     /// Adds a line. If this fails, it is as if nothing had been added.
     pub(super) fn append(&mut self, entry: &Entry) -> io::Result<()> {
-        let line = line(entry)?;
+        let line = lines::sealed(entry)?;
         let written = self.file.write_all_at(&line, self.length);
         let written = written.and_then(|()| if entry.is_durable() { self.file.sync_data() } else { Ok(()) });
         if written.is_ok() {
@@ -62,7 +58,7 @@ impl JournalFile {
         let file = renamed(&self.path, |file| {
             let mut out = BufWriter::new(file);
             for entry in entries {
-                let line = line(&entry)?;
+                let line = lines::sealed(&entry)?;
                 length += u64::try_from(line.len()).map_err(io::Error::other)?;
                 out.write_all(&line)?;
             }
@@ -90,21 +86,6 @@ impl JournalFile {
         let path = self.path.with_file_name(format!("journal.{suffix}"));
         renamed(&path, |file| file.write_all(&bytes)).and_then(|_| sync_parent(&path))
     }
-}
-
-fn line(entry: &Entry) -> io::Result<Vec<u8>> {
-    let json = serde_json::to_vec(entry)?;
-    let mut line = digest(&json).into_bytes();
-    line.push(b' ');
-    line.extend(json);
-    line.push(b'\n');
-    Ok(line)
-}
-
-fn digest(json: &[u8]) -> String {
-    let mut digest = sha256_hex(json);
-    digest.truncate(DIGITS);
-    digest
 }
 
 /// The entries, and how far the file is good. A line in the middle that is not (which no crash does) is left out.
@@ -136,11 +117,6 @@ fn read(file: &File) -> io::Result<(Vec<Entry>, u64)> {
 }
 
 fn parse(line: &[u8]) -> Option<Entry> {
-    let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(DIGITS)?;
-    let json = json.strip_prefix(b" ")?;
-    if digest(json).as_bytes() != sum {
-        return None;
-    }
     // What is whole and not understood was written by a newer agent.
-    Some(serde_json::from_slice(json).unwrap_or(Entry::Unknown))
+    lines::opened(line).map(|json| serde_json::from_slice(json).unwrap_or(Entry::Unknown))
 }
