@@ -14,6 +14,7 @@ use crate::{
     containers::ContainerPeriods,
     journal::Journal,
     logs,
+    meter::{Buffer, Gauge, MeterPeriods},
     runner::{Drivers, RunnerPeriods},
     session::{Patience, SessionPeriods, Stopped, Survey},
     state::{StateDir, StateError},
@@ -30,6 +31,8 @@ pub struct Periods {
     pub session: SessionPeriods,
     /// Of what runs.
     pub runner: RunnerPeriods,
+    /// Of what is measured.
+    pub meter: MeterPeriods,
     /// How long stopping may take altogether.
     pub stop: Duration,
     /// How often to look for logs that are too old.
@@ -62,6 +65,7 @@ impl Default for Periods {
                 leave: Duration::from_millis(1500),
                 patience: Patience { least: Duration::from_millis(200), most: seconds(30) },
             },
+            meter: MeterPeriods { reading: seconds(10), sample: seconds(60), spread: seconds(10) },
             stop: seconds(4),
             prune: seconds(3600),
             keep_logs: logs::KEEP_FOR,
@@ -83,6 +87,8 @@ pub struct Options {
     pub drivers: Drivers,
     /// How to look at the machine.
     pub survey: Survey,
+    /// How to measure the machine.
+    pub gauges: Vec<Gauge>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// How long things take.
@@ -129,7 +135,7 @@ impl Agent {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(options: Options) -> Result<Self, StartError> {
+    pub fn start(mut options: Options) -> Result<Self, StartError> {
         let token = options.state.token()?;
         let joined = options.state.joined()?;
         let identity = match (token, joined) {
@@ -141,8 +147,10 @@ impl Agent {
         let journal = Arc::new(Journal::open(&options.state)?);
         let (stop, stopping) = watch::channel(false);
         let most = options.periods.stop;
-        let life = Life::new(options, journal);
-        Ok(Self { task: tokio::spawn(life.live(identity, stopping)), stop, most })
+        let samples = Arc::new(Buffer::open(&options.state));
+        let gauges = std::mem::take(&mut options.gauges);
+        let life = Life::new(options, journal, samples);
+        Ok(Self { task: tokio::spawn(life.live(identity, gauges, stopping)), stop, most })
     }
 
     /// Returns once the agent has ended by itself, with the reason. Dropping the future changes nothing.

@@ -235,9 +235,9 @@ fn options(state: StateDir, settings: Settings, join_token: Option<Secret>) -> R
     let clock = Arc::new(SystemClock);
     let docker_host = std::env::var("DOCKER_HOST").ok();
     let host = settings.host(docker_host.as_deref())?;
-    let Host { drivers, survey } = Host::real(&host, &state, clock.clone())?;
+    let Host { drivers, survey, gauges } = Host::real(&host, &state, clock.clone())?;
     let (name, periods) = (settings.name, Periods::default());
-    Ok(Options { state, wire, name, join_token, drivers, survey, clock, periods })
+    Ok(Options { state, wire, name, join_token, drivers, survey, gauges, clock, periods })
 }
 
 /// Runs an agent until the operating system tells it to stop.

@@ -20,6 +20,7 @@ use domain::{
     },
     identity::Secret,
     ids::OperationId,
+    observability::wire::{SampleReport, Taken},
 };
 use reqwest::{RequestBuilder, Response, StatusCode, Url, header, redirect};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -198,6 +199,14 @@ impl Client {
     /// [`CallError`]
     pub async fn containers(&self, report: &ContainerReport) -> Result<(), CallError> {
         self.tell(&["containers"], report).await
+    }
+
+    /// Tells what was measured. Says what became of it.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn samples(&self, report: &SampleReport) -> Result<Taken, CallError> {
+        self.wire.answer(self.post(&["metrics"]).json(report)).await
     }
 
     /// Tells that an operation runs.

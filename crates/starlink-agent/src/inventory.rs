@@ -81,17 +81,30 @@ pub enum InventoryError {
     BrokenOff,
 }
 
+/// What a look at the machine shows.
+pub(crate) struct Look {
+    /// What is told of it.
+    pub(crate) report: InventoryReport,
+    /// Where the container engine keeps what it has, if it says so.
+    pub(crate) engine_disk: Option<PathBuf>,
+}
+
 /// Looks at the machine.
 ///
 /// # Errors
 /// If its processors or its memory cannot be told; all else is optional.
 pub async fn take(options: &Options) -> Result<InventoryReport, InventoryError> {
+    look(options).await.map(|look| look.report)
+}
+
+/// As [`take`], with what is of use on the machine alone.
+pub(crate) async fn look(options: &Options) -> Result<Look, InventoryError> {
     let engine = match &options.engine {
         Some(socket) => engine::ask(&Engine::at(socket)).await,
         None => None,
     };
     let options = options.clone();
-    let look = tokio::task::spawn_blocking(move || report(&options, engine.as_ref()));
+    let look = tokio::task::spawn_blocking(move || look_at(&options, engine.as_ref()));
     look.await.map_err(|_broken| InventoryError::BrokenOff)?
 }
 
@@ -105,7 +118,7 @@ pub(crate) fn gpus(root: &Path) -> i64 {
     gpu::find(root).count
 }
 
-fn report(options: &Options, engine: Option<&engine::Answers>) -> Result<InventoryReport, InventoryError> {
+fn look_at(options: &Options, engine: Option<&engine::Answers>) -> Result<Look, InventoryError> {
     let root = &options.root;
     let architecture = engine.and_then(|engine| architecture::of_engine(engine.info_word(), engine.version_word()));
     let architecture = architecture.unwrap_or_else(|| architecture::without_engine(root, &options.kernel.machine));
@@ -113,7 +126,7 @@ fn report(options: &Options, engine: Option<&engine::Answers>) -> Result<Invento
     let gpus = gpu::find(root);
     let works = engine.is_some_and(engine::Answers::is_usable);
     let drivers = [(Driver::Docker, works), (Driver::Exec, options.exec)];
-    Ok(InventoryReport {
+    let report = InventoryReport {
         emulated_architectures: emulated(root, Architecture::parse(&architecture).ok()),
         architecture,
         capacity: Resources {
@@ -127,5 +140,6 @@ fn report(options: &Options, engine: Option<&engine::Answers>) -> Result<Invento
         os: machine::os(root).or_else(|| engine.and_then(|engine| engine.os.clone())),
         kernel: Some(options.kernel.release.clone()),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-    })
+    };
+    Ok(Look { report, engine_disk: disk.map(Path::to_owned) })
 }

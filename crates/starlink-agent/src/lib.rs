@@ -12,6 +12,7 @@ pub mod drivers;
 pub mod inventory;
 pub mod journal;
 pub mod logs;
+pub mod meter;
 pub mod runner;
 pub mod session;
 pub mod shim;

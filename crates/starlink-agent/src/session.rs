@@ -7,13 +7,14 @@
 mod backoff;
 mod link;
 
-pub(crate) use backoff::Backoff;
 pub use backoff::Patience;
+pub(crate) use backoff::{Backoff, part_of};
 pub(crate) use link::{Link, Told};
 
 use crate::{
     client::{CallError, Meaning},
     containers::{ContainerPeriods, Look, Reporter},
+    meter::Courier,
     runner::{News, Runner, Tools},
     state::Joined,
     streams::{Sources, Streams},
@@ -114,6 +115,7 @@ pub(crate) struct Conversation {
     place: String,
     periods: SessionPeriods,
     looks: Arc<Mutex<mpsc::Receiver<Look>>>,
+    courier: Courier,
     running: Option<Running>,
     outage: Outage,
     backoff: Backoff,
@@ -134,11 +136,12 @@ impl Conversation {
         place: String,
         periods: SessionPeriods,
         looks: mpsc::Receiver<Look>,
+        courier: Courier,
     ) -> Self {
         let looks = Arc::new(Mutex::new(looks));
         let backoff = Backoff::new(tools.periods.patience);
         let (running, outage) = (None, Outage::default());
-        Self { tools, survey, joined, place, periods, looks, running, outage, backoff, was_open: false }
+        Self { tools, survey, joined, place, periods, looks, courier, running, outage, backoff, was_open: false }
     }
 
     /// Whether the server has ever given it a session.
@@ -301,6 +304,7 @@ impl Conversation {
         let mut aside = tokio::task::JoinSet::new();
         aside.spawn(watch);
         aside.spawn(self.reporter().report(session.clone()));
+        aside.spawn(self.courier.clone().deliver(session.clone()));
         let mut is_first = true;
         loop {
             let asked = Instant::now();

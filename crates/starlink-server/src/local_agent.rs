@@ -107,9 +107,10 @@ fn options(
         allow_root: settings.exec_allow_root,
         program: std::env::current_exe()?,
     };
-    let Host { drivers, survey } = Host::real(&host, &state, clock.clone())?;
+    let Host { drivers, survey, gauges } = Host::real(&host, &state, clock.clone())?;
     let wire = Wire::new(ServerAddress::parse(&format!("http://{address}"), PlainHttp::Loopback)?, None)?;
-    Ok(Options { state, wire, name: None, join_token, drivers, survey, clock, periods: Periods::default() })
+    let periods = Periods::default();
+    Ok(Options { state, wire, name: None, join_token, drivers, survey, gauges, clock, periods })
 }
 
 /// Runs the agent until the server stops; what it has begun runs on.

@@ -5,6 +5,7 @@ use crate::{
         exec::{ExecDriver, ExecOptions},
     },
     inventory::{self, Kernel},
+    meter::{Gauge, WorkPlace, gauges},
     runner::Drivers,
     session::Survey,
     shim::Files,
@@ -50,6 +51,8 @@ pub struct Host {
     pub drivers: Drivers,
     /// How to look at it.
     pub survey: Survey,
+    /// How to measure it.
+    pub gauges: Vec<Gauge>,
 }
 
 /// Why a machine cannot be used.
@@ -77,7 +80,7 @@ impl Host {
                 logins: options.logins.clone(),
                 ..DockerOptions::new(socket.clone())
             };
-            let docker: Arc<dyn Driver> = Arc::new(DockerDriver::new(docker, clock));
+            let docker: Arc<dyn Driver> = Arc::new(DockerDriver::new(docker, clock.clone()));
             drivers.push((TaskDriver::Docker, docker));
         }
         let look = inventory::Options {
@@ -87,13 +90,18 @@ impl Host {
             state_dir: state.path().to_owned(),
             exec: can_exec,
         };
+        let place = WorkPlace::default();
+        let gauges = gauges(&look.root, place.clone(), clock);
         let survey: Survey = Arc::new(move || {
-            let look = look.clone();
+            let (look, place) = (look.clone(), place.clone());
             Box::pin(async move {
-                inventory::take(&look).await.map_err(|error| -> Box<dyn Error + Send + Sync> { error.into() })
+                let found =
+                    inventory::look(&look).await.map_err(|error| -> Box<dyn Error + Send + Sync> { error.into() })?;
+                place.note(found.engine_disk, &look.state_dir);
+                Ok(found.report)
             })
         });
-        Ok(Self { drivers: Drivers::new(drivers), survey })
+        Ok(Self { drivers: Drivers::new(drivers), survey, gauges })
     }
 }
 

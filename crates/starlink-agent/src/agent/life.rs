@@ -3,6 +3,7 @@ use crate::{
     client::{Meaning, Wire},
     journal::Journal,
     logs,
+    meter::{Buffer, Courier, Gauge, measure},
     runner::{Drivers, Tools},
     session::{Backoff, Conversation, Link, Stopped, Survey},
     state::{Joined, StateDir},
@@ -36,6 +37,7 @@ pub(super) struct Identity {
 pub(super) struct Life {
     state: StateDir,
     journal: Arc<Journal>,
+    samples: Arc<Buffer>,
     wire: Wire,
     name: Option<Name>,
     join_token: Option<Secret>,
@@ -46,16 +48,23 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(options: Options, journal: Arc<Journal>) -> Self {
-        let Options { state, wire, name, join_token, drivers, survey, clock, periods } = options;
-        Self { state, journal, wire, name, join_token, drivers: Arc::new(drivers), survey, clock, periods }
+    pub(super) fn new(options: Options, journal: Arc<Journal>, samples: Arc<Buffer>) -> Self {
+        let Options { state, wire, name, join_token, drivers, survey, gauges: _, clock, periods } = options;
+        let drivers = Arc::new(drivers);
+        Self { state, journal, samples, wire, name, join_token, drivers, survey, clock, periods }
     }
 
     /// Lives until `stop` says otherwise, or the server does.
-    pub(super) async fn live(self, identity: Option<Identity>, mut stop: watch::Receiver<bool>) -> Stopped {
+    pub(super) async fn live(
+        self,
+        identity: Option<Identity>,
+        gauges: Vec<Gauge>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Stopped {
         // It ends with this function.
         let mut aside = JoinSet::new();
         aside.spawn(prune(self.state.clone(), self.clock.clone(), self.periods.keep_logs, self.periods.prune));
+        aside.spawn(measure(gauges, self.samples.clone(), self.clock.clone(), self.periods.meter));
         let (mut identity, mut has_joined) = (identity, false);
         loop {
             let is_new = identity.is_none();
@@ -84,16 +93,19 @@ impl Life {
     fn conversation(&self, who: Identity) -> Conversation {
         let client = self.wire.clone().with_token(who.token);
         let (looks, asked) = mpsc::channel(LOOKS);
+        let patience = self.periods.runner.patience;
+        let link = Arc::new(Link::new(client, patience));
+        let courier = Courier::new(link.clone(), self.samples.clone(), self.periods.meter, patience);
         let tools = Tools {
             state: self.state.clone(),
             journal: self.journal.clone(),
             drivers: self.drivers.clone(),
-            link: Arc::new(Link::new(client, self.periods.runner.patience)),
+            link,
             looks,
             clock: self.clock.clone(),
             periods: self.periods.runner,
         };
-        Conversation::new(tools, self.survey.clone(), who.joined, who.place, self.periods.session, asked)
+        Conversation::new(tools, self.survey.clone(), who.joined, who.place, self.periods.session, asked, courier)
     }
 
     async fn join(&self, stop: &mut watch::Receiver<bool>) -> Result<Identity, Stopped> {

@@ -103,6 +103,15 @@ impl CallError {
         }
     }
 
+    /// The status that the server itself has refused the call with.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(status.as_u16()),
+            _ => None,
+        }
+    }
+
     /// What it means.
     #[must_use]
     pub fn meaning(&self) -> Meaning {

@@ -40,6 +40,11 @@ pub(crate) fn jittered(mean: Duration) -> Duration {
     mean.mul_f64(0.8 + 0.4 * fraction())
 }
 
+/// A random part of a time.
+pub(crate) fn part_of(most: Duration) -> Duration {
+    most.mul_f64(fraction())
+}
+
 /// A random number from 0 to 1. Without randomness agents are in step, which is no reason not to go on.
 fn fraction() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)

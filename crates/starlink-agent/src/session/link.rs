@@ -89,9 +89,9 @@ impl Link {
     }
 
     /// Makes a call once.
-    pub(crate) async fn call<F>(&self, session: &Arc<str>, call: impl Fn(Arc<str>) -> F) -> Result<(), CallError>
+    pub(crate) async fn call<T, F>(&self, session: &Arc<str>, call: impl Fn(Arc<str>) -> F) -> Result<T, CallError>
     where
-        F: Future<Output = Result<(), CallError>>,
+        F: Future<Output = Result<T, CallError>>,
     {
         // It is never closed; without a permit the call would be made all the same.
         let _permit = self.permits.acquire().await;

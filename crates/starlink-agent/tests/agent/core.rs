@@ -9,6 +9,7 @@ mod driver;
 mod enrol;
 mod faults;
 mod http;
+mod meter;
 mod operations;
 mod orphans;
 mod program;

@@ -9,10 +9,12 @@ use starlink_agent::{
 
 #[tokio::test]
 async fn every_call_is_one_of_the_protocol() {
-    let rig = Rig::new().await;
+    let mut rig = Rig::new().await;
+    rig.periods.meter = super::meter::QUICK;
     rig.server.order(1, run(11, "long"));
     let agent = rig.joining(Rig::good_token()).await.unwrap();
     rig.server.running(1).await;
+    rig.server.until("a sample", |state| !state.samples.stored.is_empty()).await;
     rig.server.cancel(1);
     rig.server.ended(1).await;
     agent.stop().await;
@@ -22,6 +24,7 @@ async fn every_call_is_one_of_the_protocol() {
     let known = [
         "GET /agent/operations",
         "POST /agent/enroll",
+        "POST /agent/metrics",
         "POST /agent/operations/1/progress",
         "POST /agent/operations/1/result",
         "POST /agent/operations/1/started",

@@ -9,6 +9,7 @@ use domain::{
     fleet::protocol::InventoryReport,
     identity::Secret,
     ids::{ServerId, TaskId},
+    observability::{Metric, Readings},
     scheduling::{TaskDriver, TaskSpec},
     text::Name,
     units::Resources,
@@ -19,6 +20,7 @@ use starlink_agent::{
     client::{PlainHttp, ServerAddress, Wire},
     containers::ContainerPeriods,
     drivers::Driver,
+    meter::Gauge,
     runner::{Drivers, RunnerPeriods},
     session::{Patience, SessionPeriods},
     state::{Joined, StateDir, StateError},
@@ -59,6 +61,8 @@ pub(crate) struct Rig {
     pub(crate) machine: Arc<Machine>,
     pub(crate) clock: Arc<JumpyClock>,
     pub(crate) inventory: Arc<Mutex<InventoryReport>>,
+    /// What the machine is measured to be at.
+    pub(crate) readings: Arc<Mutex<Readings>>,
     pub(crate) periods: Periods,
     /// What runs work, if it is not the machine's table.
     pub(crate) driver: Option<Arc<dyn Driver>>,
@@ -82,6 +86,7 @@ impl Rig {
             machine: Arc::default(),
             clock: Arc::default(),
             inventory: Arc::new(Mutex::new(inventory())),
+            readings: Arc::new(Mutex::new(Readings::default().with(Metric::CpuUsage, 12.5))),
             periods: quick(),
             driver: None,
             path: directory.path().join("agent"),
@@ -100,7 +105,8 @@ impl Rig {
 
     pub(crate) async fn options(&self, path: &Path) -> Options {
         let address = ServerAddress::parse(&self.server.url(), PlainHttp::Loopback).unwrap();
-        let inventory = self.inventory.clone();
+        let (inventory, readings) = (self.inventory.clone(), self.readings.clone());
+        let gauge: Gauge = Box::new(move || *readings.lock().unwrap());
         let table = || -> Arc<dyn Driver> { Arc::new(TableDriver(self.machine.clone())) };
         let driver = self.driver.clone().unwrap_or_else(table);
         Options {
@@ -113,6 +119,7 @@ impl Rig {
                 let found = inventory.lock().unwrap().clone();
                 Box::pin(async move { Ok(found) })
             }),
+            gauges: vec![gauge],
             clock: self.clock.clone(),
             periods: self.periods,
         }
@@ -130,6 +137,11 @@ impl Rig {
 
     pub(crate) fn good_token() -> &'static str {
         JOIN_TOKEN
+    }
+
+    /// What time it is for the agent.
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// What the journal has, as text.

@@ -2,16 +2,21 @@
 
 use super::http::{Request, Response, read, write};
 use domain::{
+    clock::Timestamp,
     fleet::protocol::{
         Deliveries, End, EnrollRequest, Enrolled, InventoryReport, LogQuery, ResultReport, SessionOpened,
         SessionRequest, StreamOrder, StreamSource,
     },
     ids::{OperationId, ServerId},
+    observability::{
+        Sample,
+        wire::{MOST_IN_REPORT, Rejected, SampleReport, Taken},
+    },
     text::Name,
 };
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -70,6 +75,16 @@ pub(crate) struct Op {
     pub(crate) results: Vec<End>,
 }
 
+/// What the server knows of what was measured.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    pub(crate) stored: BTreeMap<Timestamp, Sample>,
+    /// The times of those that came, report by report, in their order.
+    pub(crate) reports: Vec<Vec<Timestamp>>,
+    /// Of what times none is taken.
+    pub(crate) refused: BTreeSet<Timestamp>,
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) installation: String,
@@ -80,6 +95,7 @@ pub(crate) struct State {
     pub(crate) inventories: Vec<InventoryReport>,
     pub(crate) operations: BTreeMap<i64, Op>,
     pub(crate) streams: VecDeque<StreamOrder>,
+    pub(crate) samples: Samples,
     /// Every call, in the order in which they came.
     pub(crate) calls: Vec<String>,
 }
@@ -298,6 +314,10 @@ impl Inner {
                 self.state.lock().unwrap().inventories.push(report);
                 Response::empty()
             }
+            ["agent", "metrics"] => {
+                let report = serde_json::from_value(request.body.clone()).unwrap();
+                Response::ok(200, &self.state.lock().unwrap().samples.take(&report))
+            }
             ["agent", "operations", id, what] => self.report(id.parse().unwrap(), what, &request.body),
             _ => Response::problem(404, "not_found"),
         }
@@ -376,6 +396,25 @@ impl Inner {
             _ => return Response::problem(404, "not_found"),
         }
         Response::empty()
+    }
+}
+
+impl Samples {
+    /// Takes what was not there, and is not to be refused.
+    fn take(&mut self, report: &SampleReport) -> Taken {
+        assert!(!report.samples.is_empty() && report.samples.len() <= MOST_IN_REPORT);
+        self.reports.push(report.samples.iter().map(|sample| sample.at).collect());
+        let mut taken = Taken::default();
+        for (index, sample) in report.samples.iter().enumerate() {
+            if self.refused.contains(&sample.at) {
+                taken.rejected.push(Rejected { index, reason: "recorded_at is not to the server's liking".to_owned() });
+                continue;
+            }
+            let is_new = !self.stored.contains_key(&sample.at);
+            self.stored.entry(sample.at).or_insert(*sample);
+            if is_new { taken.accepted += 1 } else { taken.duplicate += 1 }
+        }
+        taken
     }
 }
 
