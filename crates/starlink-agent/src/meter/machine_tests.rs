@@ -155,3 +155,30 @@ fn is_counted_whole() -> bool {
     let counted = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
     counted == std::thread::available_parallelism().unwrap().get()
 }
+
+/// What this thread has used of a processor.
+fn cpu_time() -> Duration {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    [usage.user_time(), usage.system_time()]
+        .map(|time| Duration::new(time.tv_sec().try_into().unwrap(), u32::try_from(time.tv_usec()).unwrap() * 1000))
+        .iter()
+        .sum()
+}
+
+#[test]
+fn a_reading_of_this_machine_costs_next_to_nothing() {
+    const TIMES: u32 = 200;
+    let place = WorkPlace::default();
+    place.note(None, Path::new("/"));
+    let mut gauges = gauges(Path::new("/"), place, Arc::new(crate::agent::SystemClock));
+    let before = cpu_time();
+    for _ in 0..TIMES {
+        for gauge in &mut gauges {
+            gauge();
+        }
+    }
+    let each = cpu_time().saturating_sub(before) / TIMES;
+    println!("one reading: {each:?} of a processor");
+    assert!(each < Duration::from_millis(50), "{each:?}");
+}

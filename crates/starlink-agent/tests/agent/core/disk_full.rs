@@ -2,10 +2,12 @@
 
 use super::{
     driver::exit,
+    meter::{QUICK, until_stored, until_waiting, waiting},
     rig::{Rig, run, work},
 };
 use domain::fleet::protocol::Ending;
-use std::{io::Write, path::PathBuf, process::Command};
+use starlink_agent::meter::MeterPeriods;
+use std::{io::Write, path::PathBuf, process::Command, time::Duration};
 
 /// A small disk in memory, mounted where the state directory will be.
 struct Disk(PathBuf);
@@ -100,4 +102,36 @@ async fn an_end_that_cannot_be_written_down_is_told_all_the_same() {
     agent.stop().await;
     assert!(rig.machine.table().runs.values().all(|runs| *runs == 1));
     assert_eq!(rig.server.op(1).results, [end]);
+}
+
+#[tokio::test]
+async fn what_is_measured_is_kept_in_memory_and_written_once_there_is_room() {
+    let mut rig = Rig::new().await;
+    let Some(disk) = Disk::mount(rig.path.clone()) else { return };
+    rig.join_by_hand(&rig.path);
+    let (reading, sample) = (Duration::from_millis(1), Duration::from_millis(2));
+    rig.periods.meter = MeterPeriods { reading, sample, ..QUICK };
+    let agent = rig.agent().await;
+    rig.server.connected().await;
+    rig.server.down().await;
+    until_waiting(&rig, 1).await;
+    let ballast = disk.fill();
+    // What is left of the last page has room for some lines.
+    let before = rig.clock_now();
+    while rig.clock_now() < before + 200 * sample {
+        tokio::task::yield_now().await;
+    }
+    let (written, stored) = (waiting(&rig), rig.server.state().samples.stored.len());
+    rig.server.up().await;
+    until_stored(&rig, stored + written + 50).await;
+    std::fs::remove_file(ballast).unwrap();
+    rig.server.down().await;
+    until_waiting(&rig, 60).await;
+    let written = waiting(&rig);
+    drop(agent);
+    let stored = rig.server.state().samples.stored.len();
+    rig.server.up().await;
+    let agent = rig.agent().await;
+    until_stored(&rig, stored + written).await;
+    agent.stop().await;
 }

@@ -30,17 +30,17 @@ fn times(state: &State) -> Vec<Timestamp> {
 }
 
 /// How many lines wait in the agent's state directory.
-fn waiting(rig: &Rig) -> usize {
+pub(super) fn waiting(rig: &Rig) -> usize {
     std::fs::read_to_string(rig.path.join("samples")).unwrap_or_default().lines().count()
 }
 
-async fn until_waiting(rig: &Rig, count: usize) {
+pub(super) async fn until_waiting(rig: &Rig, count: usize) {
     while waiting(rig) < count {
         tokio::task::yield_now().await;
     }
 }
 
-async fn until_stored(rig: &Rig, count: usize) {
+pub(super) async fn until_stored(rig: &Rig, count: usize) {
     rig.server.until("samples are stored", |state| state.samples.stored.len() >= count).await;
 }
 
