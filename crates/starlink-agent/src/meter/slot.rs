@@ -1,56 +1,68 @@
 use super::Gauge;
 use domain::observability::Readings;
-use std::time::Duration;
-use tokio::{
-    task::{JoinHandle, spawn_blocking},
-    time::timeout,
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
 };
+use tokio::{sync::oneshot, time::timeout};
 
-/// A gauge, or the call of it that has not returned yet: what hangs, as a file system of a server that is away does, must
-/// keep no other gauge waiting, nor be called once more meanwhile.
-pub(super) enum Slot {
-    Idle(Gauge),
-    UnderWay(JoinHandle<(Gauge, Readings)>),
-    /// The gauge has failed, and was lost with it.
-    Broken,
+/// A gauge, and the call of it that has not returned yet: what hangs, as a file system of a server that is away does,
+/// must keep no other gauge waiting, nor be called once more meanwhile. Each call has a thread of its own, so that one
+/// that hangs does not keep the process from ending, as it would in the runtime's hands.
+pub(super) struct Slot {
+    gauge: Arc<Mutex<Gauge>>,
+    under_way: Option<oneshot::Receiver<Readings>>,
+    has_failed: bool,
 }
 
 impl Slot {
     pub(super) fn new(gauge: Gauge) -> Self {
-        Self::Idle(gauge)
+        Self { gauge: Arc::new(Mutex::new(gauge)), under_way: None, has_failed: false }
     }
 
     /// What the gauge shows, unless it takes longer than that.
     pub(super) async fn read(&mut self, patience: Duration) -> Readings {
-        let (mut call, was_late) = match std::mem::replace(self, Self::Broken) {
-            Self::Idle(mut gauge) => {
-                let work = move || {
-                    let readings = gauge();
-                    (gauge, readings)
-                };
-                (spawn_blocking(work), false)
-            }
-            Self::UnderWay(call) => (call, true),
-            Self::Broken => return Readings::default(),
+        let nothing = Readings::default();
+        let (mut call, was_late) = match self.under_way.take() {
+            Some(call) => (call, true),
+            None if self.has_failed => return nothing,
+            None => match self.call() {
+                Ok(call) => (call, false),
+                Err(error) => {
+                    tracing::debug!(%error, "there is no thread to measure with");
+                    return nothing;
+                }
+            },
         };
         match timeout(patience, &mut call).await {
             // What comes late is of a time that is over.
-            Ok(Ok((gauge, readings))) => {
-                *self = Self::Idle(gauge);
-                if was_late { Readings::default() } else { readings }
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a part of the machine is not measured any more");
-                Readings::default()
+            Ok(Ok(readings)) => return if was_late { nothing } else { readings },
+            Ok(Err(_panicked)) => {
+                self.has_failed = true;
+                tracing::error!("a part of the machine is not measured any more: its gauge has panicked");
             }
             Err(_late) => {
                 if !was_late {
                     tracing::warn!("a part of the machine cannot be measured at the moment: it does not answer");
                 }
-                *self = Self::UnderWay(call);
-                Readings::default()
+                self.under_way = Some(call);
             }
         }
+        nothing
+    }
+
+    fn call(&self) -> io::Result<oneshot::Receiver<Readings>> {
+        let (sender, receiver) = oneshot::channel();
+        let gauge = self.gauge.clone();
+        let work = move || {
+            let mut gauge = gauge.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever asked may be gone.
+            sender.send(gauge()).ok();
+        };
+        thread::Builder::new().name("gauge".to_owned()).spawn(work)?;
+        Ok(receiver)
     }
 }
 
