@@ -58,7 +58,7 @@ impl Courier {
     /// Tells what there is and what comes, oldest first, for as long as the session lasts.
     pub(crate) async fn deliver(self, session: Arc<str>) -> Infallible {
         let mut backoff = Backoff::new(self.patience);
-        let mut most = MOST_IN_REPORT;
+        let (mut most, mut has_complained) = (MOST_IN_REPORT, false);
         loop {
             if !self.buffer.filled().await {
                 // It is new, and so are those of all other machines.
@@ -71,7 +71,8 @@ impl Courier {
                     self.has_told.store(false, Ordering::Relaxed);
                     tell_rejected(&report.samples, &taken);
                     self.buffer.forget(&report.samples).await;
-                    (backoff, most) = (Backoff::new(self.patience), MOST_IN_REPORT);
+                    (backoff, has_complained) = (Backoff::new(self.patience), false);
+                    most = MOST_IN_REPORT.min(2 * most);
                 }
                 Err(error) => match verdict(&error, report.samples.len()) {
                     Verdict::Unknown => {
@@ -85,6 +86,10 @@ impl Courier {
                         self.buffer.forget(&report.samples).await;
                     }
                     Verdict::Again => {
+                        // Of all else the session tells, which has the same trouble.
+                        if error.meaning() == Meaning::Final && !std::mem::replace(&mut has_complained, true) {
+                            tracing::warn!("the server refuses to be told what was measured: {}", with_causes(&error));
+                        }
                         tracing::debug!("what was measured is told again: {}", with_causes(&error));
                         sleep(backoff.next()).await;
                     }
@@ -115,7 +120,7 @@ fn verdict(error: &CallError, samples: usize) -> Verdict {
         (Meaning::SessionGone, _) => Verdict::Gone,
         (_, Some(404 | 405)) => Verdict::Unknown,
         (_, Some(400 | 413 | 422)) if samples > 1 => Verdict::Less,
-        (_, Some(400 | 422)) => Verdict::Refused,
+        (_, Some(400 | 413 | 422)) => Verdict::Refused,
         _ => Verdict::Again,
     }
 }
@@ -133,4 +138,27 @@ fn tell_rejected(samples: &[Sample], taken: &Taken) {
 fn tell_refused(at: Option<Timestamp>, reason: &str) {
     let at = at.map(|at| format!(" of {}", at.to_rfc3339())).unwrap_or_default();
     tracing::warn!("the sample{at} is refused by the server, and dropped: {reason}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_report_is_told_from_what_is_wrong_with_the_server() {
+        let verdict = |status: u16, code: &str, samples| {
+            let status = status.try_into().unwrap();
+            verdict(&CallError::Refused { status, code: code.to_owned(), detail: String::new() }, samples)
+        };
+        for status in [400, 413, 422] {
+            assert_eq!(verdict(status, "invalid", 2), Verdict::Less);
+            assert_eq!(verdict(status, "invalid", 1), Verdict::Refused);
+        }
+        assert_eq!(verdict(404, "not_found", 1), Verdict::Unknown);
+        assert_eq!(verdict(405, "method_not_allowed", 9), Verdict::Unknown);
+        assert_eq!(verdict(409, "session_gone", 9), Verdict::Gone);
+        for (status, code) in [(401, "unauthenticated"), (403, "forbidden"), (409, "busy"), (429, "slow_down")] {
+            assert_eq!(verdict(status, code, 1), Verdict::Again, "{status}");
+        }
+    }
 }
