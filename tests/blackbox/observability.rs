@@ -20,6 +20,7 @@ on_both!(
     fc_18_a_wrong_sample_says_nothing_against_the_others,
     a_month_is_drawn_in_few_points_without_losing_a_spike,
     servers_are_drawn_by_what_they_belong_to,
+    everything_is_seen_at_a_glance,
     acknowledged_samples_survive_kills_and_are_there_once,
 );
 
@@ -232,6 +233,97 @@ async fn servers_are_drawn_by_what_they_belong_to(backend: Backend) {
     check_problem(&admin.get("/trends?host_ids=99").await, 404, "no such server");
     let elsewhere = admin.get(&format!("/trends?host_ids={}&pool_id={pool}", ids[1])).await;
     check_problem(&elsewhere, 400, "a server of another pool");
+}
+
+async fn everything_is_seen_at_a_glance(backend: Backend) {
+    let server = server(backend);
+    let admin = server.admin();
+    let pool = admin.post("/pools", json!({ "name": "edge", "type": "compute" })).await.expect(201).id();
+    let online = |more: Value| {
+        let mut all = json!({ "status": "online" });
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    let busy = new_server(&admin, "busy", online(json!({ "pool_id": pool, "cluster": "north" }))).await;
+    let calm = new_server(&admin, "calm", online(json!({ "cluster": "north", "tags": { "tier": "web" } }))).await;
+    let silent = new_server(&admin, "silent", online(json!({}))).await;
+    let stale = new_server(&admin, "stale", online(json!({}))).await;
+    new_server(&admin, "gone", json!({})).await;
+    measure(&admin, busy, json!({ "cpu_usage": 95.0, "memory_usage": 90.0, "temperature": 40.0 })).await.expect(201);
+    measure(&admin, calm, json!({ "cpu_usage": 5.0, "temperature": 60.0 })).await.expect(201);
+    measure(&admin, stale, json!([sample(6, 100.0)])).await.expect(201);
+
+    let seen = admin.get("/overview").await.expect(200);
+    assert_eq!(seen.at("/summary/servers"), 5);
+    assert_eq!(seen.at("/summary/statuses"), json!({ "online": 4, "offline": 1, "maintenance": 0, "provisioning": 0 }));
+    assert_eq!(seen.at("/summary/health"), json!({ "healthy": 1, "degraded": 0, "critical": 2, "unknown": 2 }));
+    assert_eq!(seen.at("/summary/averages/cpu_usage"), 50.0);
+    assert_eq!(
+        (seen.at("/summary/busiest/server_id"), seen.at("/summary/hottest/server_id")),
+        (json!(busy), json!(calm))
+    );
+    let of = |id: i64| seen.json["servers"].as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone();
+    assert_eq!((&of(silent)["metrics"], &of(silent)["health"]["state"]), (&Value::Null, &json!("unknown")));
+    assert!(of(stale)["age_seconds"].as_i64().unwrap() >= 360, "{}", of(stale));
+    assert_eq!((&of(stale)["health"]["score"], &of(stale)["metrics"]["cpu_usage"]), (&Value::Null, &json!(100.0)));
+    assert_eq!(of(calm)["health"], json!({ "score": 100.0, "state": "healthy", "reasons": [] }));
+    let short: Vec<Value> =
+        seen.json["bottlenecks"].as_array().unwrap().iter().map(|found| found["metric"].clone()).collect();
+    assert_eq!(short, ["cpu_usage", "memory_usage"]);
+
+    for (query, expected) in [
+        (format!("pool_id={pool}"), vec!["busy"]),
+        ("cluster=north".to_owned(), vec!["busy", "calm"]),
+        ("tag=tier:web".to_owned(), vec!["calm"]),
+        ("zone=nowhere".to_owned(), vec![]),
+    ] {
+        let seen = admin.get(&format!("/overview?{query}")).await.expect(200);
+        let found: Vec<Value> =
+            seen.json["servers"].as_array().unwrap().iter().map(|row| row["name"].clone()).collect();
+        assert_eq!(found, expected, "{query}");
+    }
+    let saved = admin.get("/overview?export=json").await.expect(200);
+    assert_eq!(saved.header("content-disposition"), Some("attachment; filename=\"overview.json\""));
+    assert_eq!(saved.at("/summary"), seen.at("/summary"));
+    let counts = admin.get("/dashboard/summary").await.expect(200);
+    assert_eq!(
+        (counts.at("/servers/total"), counts.at("/servers/online"), counts.at("/pools/total")),
+        (json!(5), json!(4), json!(1))
+    );
+    assert_eq!(counts.at("/tasks/pending"), 0);
+    let health = admin.get("/dashboard/health").await.expect(200);
+    assert_eq!(
+        (health.at("/health"), health.at("/busiest")),
+        (seen.at("/summary/health"), seen.at("/summary/busiest"))
+    );
+}
+
+#[tokio::test]
+async fn fc_21_a_table_of_servers_is_a_table_in_every_spreadsheet() {
+    let server = server(Backend::Sqlite);
+    let admin = server.admin();
+    let places = ["=1+1", "+49 30 1234", "-2+3", "@SUM(1)", "Иван \"Rack\", 3"];
+    for (n, place) in places.into_iter().enumerate() {
+        let more = json!({ "location": place, "status": "online", "tags": { "note": "=2" } });
+        let id = new_server(&admin, &format!("edge-{n}"), more).await;
+        measure(&admin, id, json!({ "temperature": -5.5 })).await.expect(201);
+    }
+    let answer = admin.get("/overview?export=csv").await.expect(200);
+    assert_eq!(answer.header("content-type"), Some("text/csv; charset=utf-8"));
+    let mut table = csv::Reader::from_reader(answer.text.as_bytes());
+    let column = |name: &str, headers: &csv::StringRecord| headers.iter().position(|header| header == name).unwrap();
+    let headers = table.headers().unwrap().clone();
+    let (location, temperature) = (column("location", &headers), column("temperature", &headers));
+    let rows: Vec<csv::StringRecord> = table.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), places.len());
+    for (row, place) in rows.iter().zip(places) {
+        assert_eq!(&row[temperature], "-5.5");
+        assert!(
+            row.iter().all(|text| text == "-5.5" || !text.starts_with(['=', '+', '-', '@', '\t', '\r'])),
+            "{row:?}"
+        );
+        assert_eq!(row[location].strip_prefix('\'').unwrap_or(&row[location]), place);
+    }
 }
 
 #[tokio::test]

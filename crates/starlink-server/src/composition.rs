@@ -23,7 +23,7 @@ use domain::{
     },
     identity::{SessionPorts, SessionService, TokenService, UserService},
     lease::Leases,
-    observability::{SamplePorts, SampleService},
+    observability::{DashboardPorts, DashboardService, SamplePorts, SampleService},
     pools::PoolService,
     scheduling::{Desk, Engine, Scheduler, TaskPorts, TaskService},
 };
@@ -191,6 +191,8 @@ pub struct Services {
     pub sample_rows: Arc<DieselSamples>,
     /// What was measured, and what is made of it.
     pub samples: Arc<SampleService>,
+    /// Counts what there is.
+    pub dashboard: Arc<DashboardService>,
     /// Places tasks.
     pub scheduler: Arc<Scheduler>,
     /// Rings when something was committed that may let a task be placed.
@@ -239,6 +241,7 @@ impl Services {
         let images = Arc::new(images(site, engines.clone())?);
         let containers = ContainerService::new(rows.container_ports(site, machine, engines, presence, log.clone()));
         let sample_rows = Arc::new(DieselSamples::open(&site.url, DatabaseOptions::default())?);
+        let dashboard = Arc::new(DashboardService::new(rows.dashboard_ports()));
         let samples = SampleService::new(rows.sample_ports(machine, sample_rows.clone()));
         let Rows { servers, enrollments, tasks, .. } = rows;
         let task_ports = TaskPorts { tasks, desk, images, clock: clock.clone(), seal: site.seal.clone() };
@@ -247,6 +250,7 @@ impl Services {
             containers: Arc::new(containers),
             sample_rows,
             samples: Arc::new(samples),
+            dashboard,
             scheduler: Arc::new(scheduler),
             bell,
             leases: Arc::new(DieselLeases::new(database.clone())),
@@ -326,6 +330,11 @@ impl Rows {
             entropy: machine.entropy.clone(),
             installation: site.installation(),
         }
+    }
+
+    fn dashboard_ports(&self) -> DashboardPorts {
+        let pools = Arc::new(DieselPools::new(self.database.clone()));
+        DashboardPorts { servers: self.servers.clone(), pools, tasks: self.tasks.clone() }
     }
 
     fn sample_ports(&self, machine: &Machine, samples: Arc<DieselSamples>) -> SamplePorts {

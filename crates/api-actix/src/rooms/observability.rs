@@ -1,6 +1,8 @@
 //! What was measured, over HTTP.
 
+mod dashboard;
 mod export;
+mod overview;
 mod reports;
 mod samples;
 mod scope;
@@ -18,5 +20,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
                 .route(web::post().to(samples::sample_create)),
         )
         .service(web::resource("/servers/{id}/metrics/latest").route(web::get().to(samples::sample_latest)))
+        .service(web::resource("/overview").route(web::get().to(overview::overview_get)))
+        .service(web::resource("/dashboard/summary").route(web::get().to(dashboard::dashboard_summary)))
+        .service(web::resource("/dashboard/health").route(web::get().to(dashboard::dashboard_health)))
         .service(web::resource("/trends").route(web::get().to(trends::trend_get)));
 }

@@ -270,6 +270,12 @@ operations! {
     SampleLatest = "sample_latest", "sample.latest", Access::Read(Room::Observability);
     /// Show how a metric went.
     TrendGet = "trend_get", "trend.get", Access::Read(Room::Observability);
+    /// Look at everything at a glance.
+    OverviewGet = "overview_get", "overview.get", Access::Read(Room::Observability);
+    /// Count servers, pools and tasks.
+    DashboardSummary = "dashboard_summary", "dashboard.summary", Access::Read(Room::Observability);
+    /// Look at how the fleet is.
+    DashboardHealth = "dashboard_health", "dashboard.health", Access::Read(Room::Observability);
     /// Compare what is reserved with what tasks hold.
     LedgerCheck = "ledger_check", "ledger.check", Access::Read(Room::Scheduling);
     /// Set what is reserved to what tasks hold.

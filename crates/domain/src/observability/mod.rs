@@ -5,9 +5,14 @@
 //! servers are taken together that their hours were counted before. Where nothing was measured there is a gap, which no
 //! value fills.
 
+mod dashboard;
+#[cfg(test)]
+mod fixtures;
+mod health;
 mod hours;
 mod intake;
 mod metric;
+mod overview;
 mod percentile;
 mod ports;
 mod range;
@@ -18,9 +23,12 @@ mod sketch;
 mod trend;
 pub mod wire;
 
+pub use dashboard::{Counts, DashboardPorts, DashboardService};
+pub use health::{DEGRADED, FRESH, HEALTHY, HealthState, ServerHealth, health};
 pub use hours::{Hour, hours_of};
 pub use intake::{MOST_AHEAD, OLDEST, Refused, judge};
 pub use metric::{Metric, Unit};
+pub use overview::{AVERAGED, BOTTLENECK, Bottleneck, MOST_BOTTLENECKS, Overview, Peak, Standing, Summary, overview};
 pub use percentile::{Percentiles, percentiles};
 #[cfg(any(test, feature = "mocks"))]
 pub use ports::MockSamples;

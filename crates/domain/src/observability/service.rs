@@ -1,6 +1,7 @@
 use super::{
     intake::judge,
     metric::Metric,
+    overview::{Overview, overview},
     ports::{Column, Detail, Kept, Piece, Samples, Visitor, Wanted},
     range::{MOST_POINTS, Range},
     sample::Sample,
@@ -261,6 +262,17 @@ impl SampleService {
             .into_iter()
             .map(|all| Series { server: None, trend: all.finish(), windows: windows.clone() })
             .collect())
+    }
+
+    /// What is to be seen at a glance of the servers in a scope.
+    ///
+    /// # Errors
+    /// As [`Scope::find`].
+    pub async fn overview_get(&self, actor: &Actor, operation: Operation, scope: &Scope) -> Result<Overview> {
+        actor.authorize(operation)?;
+        let servers = scope.find(&*self.ports.servers).await?;
+        let newest = self.ports.samples.newest(servers.iter().map(|server| server.id).collect()).await?;
+        Ok(overview(servers, &newest, self.ports.clock.now()))
     }
 
     /// Whose samples an export has.

@@ -1,15 +1,11 @@
 use super::*;
 use crate::{
     clock::Timestamp,
-    fleet::{
-        Architecture, MockMaintenanceWindows, MockServers, NewServer, Server, ServerFilter, ServerStatus, WindowStatus,
-    },
+    fleet::{MockMaintenanceWindows, MockServers, ServerFilter, WindowStatus},
     identity::{Role, Room, Scopes},
     ids::WindowId,
-    observability::{MockSamples, Readings},
+    observability::{MockSamples, Readings, fixtures::server},
     testing::{TestClock, alice, name},
-    text::Tags,
-    units::Resources,
 };
 use chrono::TimeDelta;
 
@@ -19,22 +15,6 @@ const DAYS: i64 = 11_000;
 
 fn now() -> Timestamp {
     chrono::DateTime::from_timestamp(DAYS * 86_400, 0).unwrap()
-}
-
-fn server(id: i64) -> Server {
-    NewServer {
-        name: name(&format!("edge-{id}")),
-        architecture: Architecture::Arm64,
-        status: ServerStatus::Online,
-        capacity: Resources::default(),
-        gpu_model: None,
-        location: None,
-        cluster: Some(if id % 2 == 1 { "odd" } else { "even" }.to_owned()),
-        zone: None,
-        pool_id: None,
-        tags: Tags::default(),
-    }
-    .into_server(ServerId(id), now())
 }
 
 /// A service of the servers 1 to `count`, whose samples are asked of this mock.
