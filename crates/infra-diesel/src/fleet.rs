@@ -211,6 +211,10 @@ impl Servers for DieselServers {
         self.database.read(move |connection| load(connection, id)).await
     }
 
+    async fn check_there(&self, id: ServerId) -> Result<()> {
+        if self.roster.has(id) { Ok(()) } else { self.get(id).await.map(|_| ()) }
+    }
+
     async fn update(&self, server: Server, change: Change) -> Result<Done<Server>> {
         self.database
             .write(change, move |connection, entry| {

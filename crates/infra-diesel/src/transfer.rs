@@ -3,6 +3,7 @@
 //! A copy is made from one consistent view, written in one transaction, and read back row by row before that
 //! transaction commits: it is there and equal, or it is not there at all.
 
+mod samples;
 mod tables;
 
 use crate::{
@@ -45,15 +46,35 @@ impl CopyReport {
 pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<CopyReport> {
     check_source(from)?;
     migrate(to, Path::new("."))?;
+    let occupied = || {
+        let reason = format!("{to} has data already; name an empty database, so that nothing is overwritten");
+        Failure::from(Error::conflict("not_empty", reason))
+    };
     let (mut source, mut target) = (open(from, Purpose::Read)?, open(to, Purpose::Write)?);
-    let report = transfer(&mut source, &mut target, |target| {
-        if tables::has_data(target)? {
-            let reason = format!("{to} has data already; name an empty database, so that nothing is overwritten");
-            return Err(Error::conflict("not_empty", reason).into());
-        }
-        Ok(())
-    });
-    Ok(report?.0)
+    let free = |has_data: bool| if has_data { Err(occupied()) } else { Ok(()) };
+    free(tables::has_data(&mut target)?)?;
+    let samples = copy_samples(from, to, |target| free(samples::has_data(target)?))?;
+    let copied = transfer_with(&mut source, &mut target, |target| free(tables::has_data(target)?), tables::copy_all);
+    let copied = copied.inspect_err(|_| drop(clear_samples(to)))?;
+    Ok(CopyReport { tables: [copied, samples].concat() })
+}
+
+/// Copies samples, where there are any, in a transaction of their own: they have a database of their own.
+fn copy_samples(
+    from: &DatabaseUrl,
+    to: &DatabaseUrl,
+    prepare: impl FnOnce(&mut AnyConnection) -> Result<(), Failure>,
+) -> Result<tables::Copied> {
+    let (from, to) = (from.of_samples(), to.of_samples());
+    if from.sqlite_path().is_some_and(|path| !path.exists()) {
+        return Ok(Vec::new());
+    }
+    let (mut source, mut target) = (open(&from, Purpose::Read)?, open(&to, Purpose::Write)?);
+    transfer_with(&mut source, &mut target, prepare, samples::copy_tables)
+}
+
+fn clear_samples(of: &DatabaseUrl) -> Result<()> {
+    Ok(samples::clear_tables(&mut open(&of.of_samples(), Purpose::Write)?)?)
 }
 
 /// Copies everything into a new file, which is a database of its own. The source may be in use.
@@ -61,33 +82,58 @@ pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<CopyReport> {
 /// # Errors
 /// [`Error::Conflict`] if the file exists; [`Error::StorageFull`] if it does not fit.
 pub fn backup(from: &DatabaseUrl, file: &Path) -> Result<CopyReport> {
-    if file.exists() {
-        let reason =
-            format!("{} exists already; choose another name, so that no backup is overwritten", file.display());
-        return Err(Error::conflict("file_exists", reason));
+    let samples = samples_beside(file);
+    for file in [file, &samples] {
+        if file.exists() {
+            let reason =
+                format!("{} exists already; choose another name, so that no backup is overwritten", file.display());
+            return Err(Error::conflict("file_exists", reason));
+        }
     }
     check_source(from)?;
     let part = part_of(file);
-    let _ = std::fs::remove_file(&part);
+    let part_of_samples = samples_beside(&part);
+    remove_database(&part);
+    remove_database(&part_of_samples);
     let report = write_backup(from, &part).and_then(|report| {
+        // The database comes last: where it is, all of the backup is.
+        if part_of_samples.exists() {
+            publish(&part_of_samples, &samples).map_err(|error| storage(&samples, error))?;
+        }
         publish(&part, file).map_err(|error| storage(file, error))?;
         Ok(report)
     });
     if report.is_err() {
         remove_database(&part);
+        remove_database(&part_of_samples);
     }
     report
+}
+
+/// The file of the samples that belong to the database in this one.
+fn samples_beside(file: &Path) -> PathBuf {
+    let samples = DatabaseUrl::Sqlite(file.to_owned()).of_samples();
+    samples.sqlite_path().map(Path::to_owned).unwrap_or_default()
 }
 
 fn write_backup(from: &DatabaseUrl, part: &Path) -> Result<CopyReport> {
     let to = DatabaseUrl::Sqlite(part.to_owned());
     let DatabaseUrl::Sqlite(_) = from else { return copy(from, &to) };
-    vacuum_into(from, part)?;
-    let (mut source, mut copy) = (open(from, Purpose::Read)?, open(&to, Purpose::Read)?);
-    check_integrity(&mut copy, part)?;
-    // The source may have gone on meanwhile, so the copy is counted, not compared: SQLite checked it page by page.
-    drop(source.batch_execute("SELECT 1"));
-    Ok(CopyReport { tables: tables::count(&mut copy)? })
+    // The source may go on meanwhile, so the copy is counted, not compared: SQLite checked it page by page.
+    let mut tables = tables::count(&mut vacuumed(from, part)?)?;
+    let samples = from.of_samples();
+    if samples.sqlite_path().is_some_and(Path::exists) {
+        tables.extend(samples::count(&mut vacuumed(&samples, &samples_beside(part))?)?);
+    }
+    Ok(CopyReport { tables })
+}
+
+/// Copies a file of `SQLite`'s, and opens the copy.
+fn vacuumed(from: &DatabaseUrl, file: &Path) -> Result<AnyConnection> {
+    vacuum_into(from, file)?;
+    let mut copy = open(&DatabaseUrl::Sqlite(file.to_owned()), Purpose::Read)?;
+    check_integrity(&mut copy, file)?;
+    Ok(copy)
 }
 
 /// Replaces everything in `to` by what the backup holds, in one transaction, and records that in the restored log.
@@ -100,10 +146,29 @@ pub fn restore(file: &Path, to: &DatabaseUrl, seal: &Seal, entry: &AuditEntry) -
         return Err(Error::NotFound { what: format!("backup {}", file.display()) });
     }
     // The backup itself stays as it is, also where it is from an older version and has to be migrated.
-    let work = tempfile(file)?;
-    let outcome = restore_from(&work, to, seal, entry);
+    let work = with_suffix(file, &format!(".restoring-{}", std::process::id()));
+    let (theirs, samples) = (samples_beside(file), samples_beside(&work));
+    let outcome = (|| {
+        duplicate(file, &work)?;
+        if theirs.exists() {
+            duplicate(&theirs, &samples)?;
+        }
+        let (report, head) = restore_from(&work, to, seal, entry)?;
+        let samples = if theirs.exists() { restore_samples(&work, to)? } else { Vec::new() };
+        Ok((CopyReport { tables: [report.tables, samples].concat() }, head))
+    })();
     remove_database(&work);
+    remove_database(&samples);
     outcome
+}
+
+/// Replaces samples by those of the backup. One without any leaves them as they are.
+fn restore_samples(work: &Path, to: &DatabaseUrl) -> Result<tables::Copied> {
+    let from = DatabaseUrl::Sqlite(work.to_owned());
+    copy_samples(&from, to, samples::clear_tables).map_err(|error| {
+        let reason = "the database was restored, but its samples were not and are as they were; restore it again";
+        Error::unavailable(reason, error)
+    })
 }
 
 fn restore_from(work: &Path, to: &DatabaseUrl, seal: &Seal, entry: &AuditEntry) -> Result<(CopyReport, Head)> {
@@ -118,28 +183,20 @@ fn restore_from(work: &Path, to: &DatabaseUrl, seal: &Seal, entry: &AuditEntry) 
     migrate(to, work.parent().unwrap_or(Path::new(".")))?;
     let (mut source, mut target) = (open(&from, Purpose::Read)?, open(to, Purpose::Write)?);
     check_integrity(&mut source, work)?;
-    let (report, head) = transfer_with(&mut source, &mut target, tables::clear, |target| {
+    transfer_with(&mut source, &mut target, tables::clear, |source, target| {
+        let report = CopyReport { tables: tables::copy_all(source, target)? };
         let head = lock_head(target)?;
-        append(target, seal, head, std::slice::from_ref(entry))
-    })?;
-    Ok((report, head))
+        Ok((report, append(target, seal, head, std::slice::from_ref(entry))?))
+    })
 }
 
-fn transfer(
-    source: &mut AnyConnection,
-    target: &mut AnyConnection,
-    prepare: impl FnOnce(&mut AnyConnection) -> Result<(), Failure>,
-) -> Result<(CopyReport, ())> {
-    transfer_with(source, target, prepare, |_| Ok(()))
-}
-
-/// One view of the source, one transaction of the target: prepare, copy, compare, finish.
+/// One view of the source, one transaction of the target: prepare, copy, compare.
 fn transfer_with<T>(
     source: &mut AnyConnection,
     target: &mut AnyConnection,
     prepare: impl FnOnce(&mut AnyConnection) -> Result<(), Failure>,
-    finish: impl FnOnce(&mut AnyConnection) -> Result<T, Failure>,
-) -> Result<(CopyReport, T)> {
+    copy: impl FnOnce(&mut AnyConnection, &mut AnyConnection) -> Result<T, Failure>,
+) -> Result<T> {
     let outcome = (|| {
         source.batch_execute(match source {
             AnyConnection::Sqlite(_) => "BEGIN",
@@ -152,10 +209,9 @@ fn transfer_with<T>(
             AnyConnection::Postgresql(_) => "SET statement_timeout = 0; BEGIN",
         })?;
         prepare(target)?;
-        let report = CopyReport { tables: tables::copy_all(source, target)? };
-        let finished = finish(target)?;
+        let copied = copy(source, target)?;
         target.batch_execute("COMMIT")?;
-        Ok::<_, Failure>((report, finished))
+        Ok::<_, Failure>(copied)
     })();
     // Dropped connections roll back; the source only ever read.
     Ok(outcome?)
@@ -239,12 +295,10 @@ fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// A copy beside the backup that may be migrated.
-fn tempfile(file: &Path) -> Result<PathBuf> {
-    let work = with_suffix(file, &format!(".restoring-{}", std::process::id()));
-    std::fs::copy(file, &work).map_err(|error| storage(&work, error))?;
-    std::fs::set_permissions(&work, Permissions::from_mode(0o600)).map_err(|error| storage(&work, error))?;
-    Ok(work)
+/// A copy of a file of the backup that may be migrated.
+fn duplicate(file: &Path, work: &Path) -> Result<()> {
+    std::fs::copy(file, work).map_err(|error| storage(work, error))?;
+    std::fs::set_permissions(work, Permissions::from_mode(0o600)).map_err(|error| storage(work, error))
 }
 
 fn remove_database(file: &Path) {

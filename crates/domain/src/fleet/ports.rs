@@ -30,6 +30,10 @@ pub trait Servers: Send + Sync {
     /// MUST fail with [`crate::Error::NotFound`] if there is none.
     async fn get(&self, id: ServerId) -> Result<Server>;
 
+    /// MUST fail with [`crate::Error::NotFound`] if there is none; one that another process has just removed may still be
+    /// taken for there. It is for those who come very often.
+    async fn check_there(&self, id: ServerId) -> Result<()>;
+
     /// Writes `server`, whose revision is one above that of the row it replaces.
     ///
     /// MUST fail with [`crate::Error::Stale`] if the row is at another revision, with [`crate::Error::NotFound`] if it

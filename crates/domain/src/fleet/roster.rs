@@ -54,6 +54,12 @@ pub struct Roster {
 }
 
 impl Roster {
+    /// Whether there is one of this id.
+    #[must_use]
+    pub fn has(&self, id: ServerId) -> bool {
+        self.servers.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
     /// Servers that match, a page at a time. A page goes on after the row that its cursor names, so it neither repeats
     /// nor skips rows when others come or go.
     ///

@@ -113,7 +113,7 @@ impl SampleService {
         actor.authorize(Operation::SampleCreate)?;
         let sample = rounded(&sample);
         judge(&sample, self.ports.clock.now()).map_err(|refused| FieldError::new(refused.field, refused.reason))?;
-        self.ports.servers.get(server).await?;
+        self.ports.servers.check_there(server).await?;
         self.ports.samples.store(server, vec![sample]).await?;
         Ok(sample)
     }
@@ -133,7 +133,7 @@ impl SampleService {
             let reason = format!("has {} samples: send at most {MOST_AT_ONCE} at once", samples.len());
             return Err(Error::invalid("", reason));
         }
-        self.ports.servers.get(server).await?;
+        self.ports.servers.check_there(server).await?;
         self.take(server, samples).await
     }
 
@@ -201,7 +201,7 @@ impl SampleService {
     /// [`Error::NotFound`] if there is no such server.
     pub async fn sample_list(&self, actor: &Actor, server: ServerId, page: PageRequest) -> Result<Page<Sample>> {
         actor.authorize(Operation::SampleList)?;
-        self.ports.servers.get(server).await?;
+        self.ports.servers.check_there(server).await?;
         self.ports.samples.list(server, page).await
     }
 
@@ -211,7 +211,7 @@ impl SampleService {
     /// [`Error::NotFound`] if there is no such server, or nothing was measured of it yet.
     pub async fn sample_latest(&self, actor: &Actor, server: ServerId) -> Result<Sample> {
         actor.authorize(Operation::SampleLatest)?;
-        self.ports.servers.get(server).await?;
+        self.ports.servers.check_there(server).await?;
         let newest = self.ports.samples.newest(vec![server]).await?;
         newest.get(&server).copied().ok_or_else(|| Error::NotFound { what: format!("sample of server {server}") })
     }

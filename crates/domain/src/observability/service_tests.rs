@@ -35,6 +35,9 @@ fn service_with(count: i64, samples: MockSamples, planned: Vec<Window>) -> Sampl
     servers.expect_get().returning(move |id| {
         if (1..=count).contains(&id.0) { Ok(server(id.0)) } else { Err(Error::not_found("server", id)) }
     });
+    servers
+        .expect_check_there()
+        .returning(move |id| if (1..=count).contains(&id.0) { Ok(()) } else { Err(Error::not_found("server", id)) });
     servers.expect_list().returning(move |filter: ServerFilter, _, page| {
         let all = (1..=count).map(server).filter(|server| {
             filter.cluster.as_ref().is_none_or(|cluster| server.cluster.as_ref() == Some(cluster))

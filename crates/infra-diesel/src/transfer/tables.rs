@@ -90,23 +90,32 @@ macro_rules! tables {
 
         /// Every column that is copied, as `table.column`.
         #[cfg(test)]
-        const COLUMNS: &[&str] = &[$($(concat!(stringify!($table), ".", stringify!($column))),+),+];
+        pub(super) const COLUMNS: &[&str] = &[$($(concat!(stringify!($table), ".", stringify!($column))),+),+];
 
         /// Copies and compares every table into ones that are empty.
-        pub(super) fn copy_all(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<Vec<(&'static str, u64)>, Failure> {
-            // The migration put its only row there; the copy brings its own.
-            to.batch_execute("DELETE FROM audit_head")?;
-            let copied = vec![$((stringify!($table), $table::copy(from, to)?)),+];
-            set_sequences(to)?;
-            Ok(copied)
+        pub(super) fn copy_tables(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<Copied, Failure> {
+            Ok(vec![$((stringify!($table), $table::copy(from, to)?)),+])
+        }
+
+        /// Removes every row, what refers to others first.
+        pub(super) fn clear_tables(connection: &mut AnyConnection) -> Result<(), Failure> {
+            for name in NAMES.iter().rev() {
+                connection.batch_execute(&format!("DELETE FROM {name}"))?;
+            }
+            Ok(())
         }
 
         /// Counts the rows of every table.
-        pub(super) fn count(connection: &mut AnyConnection) -> Result<Vec<(&'static str, u64)>, Failure> {
+        pub(super) fn count(connection: &mut AnyConnection) -> Result<Copied, Failure> {
             Ok(vec![$((stringify!($table), $table::count(connection)?)),+])
         }
     };
 }
+
+pub(super) use tables;
+
+/// Each table with its number of rows.
+pub(super) type Copied = Vec<(&'static str, u64)>;
 
 tables! {
     pools (id) {
@@ -178,7 +187,7 @@ tables! {
     audit_checkpoints (seq) { seq: i64, hash: String, created_at_us: i64, mac: String }
 }
 
-fn chunks<R>(
+pub(super) fn chunks<R>(
     rows: impl Iterator<Item = QueryResult<R>>,
     each: &mut impl FnMut(Vec<R>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -193,7 +202,7 @@ fn chunks<R>(
     }
 }
 
-fn differs(table: &str) -> Failure {
+pub(super) fn differs(table: &str) -> Failure {
     corrupt(format!("a row of {table} was read back differently from how it was written; nothing was kept"))
 }
 
@@ -209,10 +218,16 @@ pub(super) fn clear(connection: &mut AnyConnection) -> Result<(), Failure> {
         // Writers begin with the head of the log: they wait there, rather than find it gone or write in between.
         postgres.batch_execute("LOCK TABLE audit_head IN EXCLUSIVE MODE")?;
     }
-    for name in NAMES.iter().rev() {
-        connection.batch_execute(&format!("DELETE FROM {name}"))?;
-    }
-    Ok(())
+    clear_tables(connection)
+}
+
+/// Copies and compares everything into a database that is empty.
+pub(super) fn copy_all(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<Copied, Failure> {
+    // The migration put its only row there; the copy brings its own.
+    to.batch_execute("DELETE FROM audit_head")?;
+    let copied = copy_tables(from, to)?;
+    set_sequences(to)?;
+    Ok(copied)
 }
 
 /// `PostgreSQL` does not notice ids that were inserted; `SQLite` does.
@@ -228,7 +243,7 @@ fn set_sequences(connection: &mut AnyConnection) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::samples, *};
     use crate::{
         DatabaseUrl,
         connection::{Purpose, connect},
@@ -252,7 +267,11 @@ mod tests {
             rows.into_iter().map(|row| row.name).collect::<BTreeSet<_>>()
         };
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        assert_eq!(names(columns), set(COLUMNS));
+        let ours = match url {
+            DatabaseUrl::Sqlite(_) => COLUMNS.to_vec(),
+            DatabaseUrl::Postgres(_) => [COLUMNS, samples::COLUMNS].concat(),
+        };
+        assert_eq!(names(columns), set(&ours));
         assert_eq!(names(counted), set(&COUNTED));
     }
 
@@ -267,6 +286,10 @@ mod tests {
             columns,
             "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'",
         );
+        let mut connection = connect(&url.of_samples(), Purpose::Read).unwrap();
+        let rows: Vec<Name> = sql_query(columns).load(&mut connection).unwrap();
+        let found: BTreeSet<_> = rows.into_iter().map(|row| row.name).collect();
+        assert_eq!(found, samples::COLUMNS.iter().map(|name| (*name).to_owned()).collect());
     }
 
     #[test]
@@ -279,7 +302,7 @@ mod tests {
         connection.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
         let (server, _) = cluster.rsplit_once('/').unwrap();
         let columns = "SELECT concat(table_name, '.', column_name) AS name FROM information_schema.columns
-            WHERE table_schema = current_schema() AND table_name NOT LIKE '\\_\\_diesel%' AND table_name NOT LIKE 'sample%'";
+            WHERE table_schema = current_schema() AND table_name NOT LIKE '\\_\\_diesel%'";
         let counted = "SELECT table_name::text AS name FROM information_schema.columns
             WHERE table_schema = current_schema() AND is_identity = 'YES'";
         check_complete(&DatabaseUrl::Postgres(format!("{server}/{name}")), columns, counted);

@@ -13,12 +13,19 @@ use domain::{
         protocol::Ending,
     },
     identity::Sessions,
-    page::PageRequest,
+    ids::ServerId,
+    observability::{Metric, Readings, Sample, Samples},
+    page::{Page, PageRequest},
     scheduling::{AttemptEnd, AttemptStep, Task, TaskFilter, Tasks},
 };
-use infra_diesel::{DatabaseUrl, backup, copy, restore};
+use infra_diesel::{DatabaseOptions, DatabaseUrl, DieselSamples, backup, copy, restore};
 
-on_both!(a_copy_has_what_is_about_agents, a_backup_and_a_restore_have_what_is_about_agents);
+on_both!(
+    a_copy_has_what_is_about_agents,
+    a_backup_and_a_restore_have_what_is_about_agents,
+    samples_go_along_with_a_copy_and_a_backup,
+    a_backup_without_samples_leaves_them_as_they_are,
+);
 
 /// A used token, its server with its agent, and two operations, of which one is open.
 async fn fill(store: &Store) {
@@ -101,4 +108,55 @@ async fn a_backup_and_a_restore_have_what_is_about_agents(store: Store) {
         restore(&file, &other.url, &seal(), &entry("restore")).unwrap();
         check_same(&store, &other.second_process()).await;
     }
+}
+
+/// Samples of a server, of which some are in columns.
+async fn measure(url: &DatabaseUrl, server: ServerId, minutes: i64) -> DieselSamples {
+    let samples = DieselSamples::open(url, DatabaseOptions::default()).unwrap();
+    let sample = |n| Sample { at: at(n * 60), readings: Readings::default().with(Metric::CpuUsage, 1.5) };
+    for range in [0..minutes - 5, minutes - 5..minutes] {
+        samples.store(server, range.map(sample).collect()).await.unwrap();
+    }
+    samples
+}
+
+async fn measured(samples: &DieselSamples, server: ServerId) -> Page<Sample> {
+    samples.list(server, PageRequest { limit: 1000, after: None }).await.unwrap()
+}
+
+async fn samples_go_along_with_a_copy_and_a_backup(store: Store) {
+    let server = store.server("edge-1").await.id;
+    let expected = measured(&measure(&store.url, server, 300).await, server).await;
+    assert_eq!(expected.total, 300);
+    let directory = tempfile::tempdir().unwrap();
+    for target in [DatabaseUrl::Sqlite(directory.path().join("copy.db")), crate::store::fresh_postgres()] {
+        let report = copy(&store.url, &target).unwrap();
+        assert!(report.tables.contains(&("samples", 5)), "{report:?}");
+        let samples = DieselSamples::open(&target, DatabaseOptions::default()).unwrap();
+        assert_eq!(measured(&samples, server).await, expected);
+        // What is there is not overwritten.
+        assert!(copy(&store.url, &target).is_err());
+    }
+    let file = directory.path().join("backup.db");
+    backup(&store.url, &file).unwrap();
+    for other in [Store::sqlite(), Store::postgres()] {
+        let samples = measure(&other.url, ServerId(99), 10).await;
+        restore(&file, &other.url, &seal(), &entry("restore")).unwrap();
+        assert_eq!(measured(&samples, server).await, expected);
+        assert_eq!(measured(&samples, ServerId(99)).await.total, 0);
+    }
+    let names = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut left: Vec<_> = names.filter(|name| !name.to_string_lossy().starts_with("copy")).collect();
+    left.sort();
+    assert_eq!(left, ["backup.db", "backup.samples.db"]);
+}
+
+async fn a_backup_without_samples_leaves_them_as_they_are(store: Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backup.db");
+    backup(&store.url, &file).unwrap();
+    std::fs::remove_file(directory.path().join("backup.samples.db")).unwrap();
+    let samples = measure(&store.url, ServerId(1), 10).await;
+    restore(&file, &store.url, &seal(), &entry("restore")).unwrap();
+    assert_eq!(measured(&samples, ServerId(1)).await.total, 10);
 }

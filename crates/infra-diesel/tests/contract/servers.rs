@@ -92,9 +92,15 @@ async fn a_server_starts_in_a_pool_that_exists(store: Store) {
 
 async fn what_is_not_there_is_not_found(store: Store) {
     check_not_found(store.servers.get(ServerId(1)).await);
+    check_not_found(store.servers.check_there(ServerId(1)).await);
     let server = store.server("edge-1").await;
+    store.servers.check_there(server.id).await.unwrap();
+    // Also once it is in memory.
+    store.list(ServerFilter::default(), ServerSort::NEWEST_FIRST, PageRequest::default()).await.unwrap();
+    store.servers.check_there(server.id).await.unwrap();
     store.servers.delete(server.clone(), change("server.delete")).await.unwrap();
     check_not_found(store.servers.get(server.id).await);
+    check_not_found(store.servers.check_there(server.id).await);
     check_not_found(store.servers.update(next(&server), change("server.update")).await);
     check_not_found(store.servers.delete(server, change("server.delete")).await);
     store.check_log(&["server.create", "server.delete"]).await;

@@ -11,7 +11,7 @@ use crate::{
     rooms::{Actor, dto},
 };
 use actix_web::web::Data;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{
     Error, Result,
     clock::Timestamp,
@@ -21,7 +21,8 @@ use domain::{
 };
 use paperclip::actix::api_v2_operation;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use std::{collections::HashMap, sync::Arc};
 
 /// Points of a series if nobody says how many.
 const POINTS: u16 = 500;
@@ -151,7 +152,9 @@ pub(super) struct TrendView {
 #[schemars(rename = "TrendPoint")]
 struct PointView {
     /// When that begins.
-    timestamp: Timestamp,
+    #[schemars(with = "Timestamp")]
+    #[serde(serialize_with = "text")]
+    timestamp: Arc<str>,
     /// The mean.
     value: f64,
     min: f64,
@@ -197,11 +200,25 @@ impl EventView {
     }
 }
 
+fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+/// The texts of times: those of one series are those of all others, and making them takes longer than all else.
+#[derive(Default)]
+struct Times(HashMap<Timestamp, Arc<str>>);
+
+impl Times {
+    fn text(&mut self, at: Timestamp) -> Arc<str> {
+        self.0.entry(at).or_insert_with(|| at.to_rfc3339_opts(SecondsFormat::AutoSi, true).into()).clone()
+    }
+}
+
 impl TrendView {
-    fn new(metric: Metric, series: Series) -> Self {
+    fn new(metric: Metric, series: Series, times: &mut Times) -> Self {
         let Series { server, trend, windows } = series;
         let points = trend.points.into_iter();
-        let points = points.map(|p| PointView { timestamp: p.at, value: p.value, min: p.min, max: p.max });
+        let points = points.map(|p| PointView { timestamp: times.text(p.at), value: p.value, min: p.min, max: p.max });
         let found = trend.percentiles;
         Self {
             host_id: server.map(|server| server.0),
@@ -239,6 +256,7 @@ pub(super) async fn trend_get(
         return Ok(Reading::stream("text/csv", export::stream(samples.into_inner(), selection)).saved_as(&name));
     }
     let series = samples.trend_get(&actor, &scope, &request).await?;
-    let views = series.into_iter().map(|series| TrendView::new(request.metric, series));
+    let mut times = Times::default();
+    let views = series.into_iter().map(|series| TrendView::new(request.metric, series, &mut times));
     Ok(Reading::One(views.collect()))
 }
