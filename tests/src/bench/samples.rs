@@ -127,18 +127,15 @@ async fn fill(site: &Site, server: &Server) -> Outcome<Row> {
 
 /// What the database takes, when nobody has it open.
 fn size(site: &Site, server: &Server) -> Outcome<Option<Row>> {
-    let bytes = match server.database_url() {
-        Some(_) => {
-            let query = "SELECT CAST(sum(pg_total_relation_size(oid)) AS TEXT) AS value FROM pg_class
-                WHERE relkind = 'r' AND relname LIKE 'sample%'";
-            server.sql().texts(query).first().ok_or("no size")?.parse()?
-        }
-        None => {
-            // What it has written last is in a file beside it until then.
-            let samples = server.data_dir().join("starlink.samples.db");
-            tests::Sql::open(&format!("sqlite:{}", samples.display())).run("PRAGMA wal_checkpoint(TRUNCATE)");
-            std::fs::metadata(samples)?.len()
-        }
+    let bytes: u64 = if server.database_url().is_some() {
+        let query = "SELECT CAST(sum(pg_total_relation_size(oid)) AS TEXT) AS value FROM pg_class
+            WHERE relkind = 'r' AND relname LIKE 'sample%'";
+        server.sql().texts(query).first().ok_or("no size")?.parse()?
+    } else {
+        // What it has written last is in a file beside it until then.
+        let samples = server.data_dir().join("starlink.samples.db");
+        tests::Sql::open(&format!("sqlite:{}", samples.display())).run("PRAGMA wal_checkpoint(TRUNCATE)");
+        std::fs::metadata(samples)?.len()
     };
     let values = i64::from(SERVERS) * MINUTES * METRICS;
     let per_value = f64::from(u32::try_from(bytes)?) / f64::from(u32::try_from(values)?);
