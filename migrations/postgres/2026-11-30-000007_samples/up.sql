@@ -30,11 +30,12 @@ CREATE TABLE sample_columns (
     hours BYTEA NOT NULL,
     PRIMARY KEY (server_id, metric, day)
 );
--- They are compressed already.
+-- They are compressed already, and small enough to stay where they are.
 ALTER TABLE samples ALTER COLUMN readings SET STORAGE PLAIN;
 ALTER TABLE sample_days ALTER COLUMN times SET STORAGE EXTERNAL;
 ALTER TABLE sample_columns ALTER COLUMN readings SET STORAGE EXTERNAL;
 ALTER TABLE sample_columns ALTER COLUMN hours SET STORAGE EXTERNAL;
+ALTER TABLE sample_columns SET (toast_tuple_target = 8160);
 
 -- The newest sample of each server. Rows change often, so that pages are left room.
 CREATE TABLE sample_newest (

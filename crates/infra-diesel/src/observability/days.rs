@@ -94,7 +94,7 @@ impl Day {
             }
             let (at, present): (Vec<i64>, Vec<f64>) =
                 times.iter().zip(&values).filter_map(|(time, value)| value.map(|value| (*time, value))).unzip();
-            columns.push((metric.code(), write_values(&values)?, write_hours(&hours_of(&at, &present))));
+            columns.push((metric.code(), write_values(&values)?, write_hours(&hours_of(&at, &present))?));
         }
         Ok(Some(Sealed {
             key,
