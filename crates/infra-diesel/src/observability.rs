@@ -24,6 +24,7 @@ use diesel::{prelude::*, sql_query, sql_types::BigInt};
 use domain::{
     Error, Result,
     clock::Timestamp,
+    error::with_causes,
     ids::ServerId,
     observability::{Kept, Sample, Samples, Visitor, Wanted},
     page::{Page, PageRequest},
@@ -70,6 +71,16 @@ impl DieselSamples {
         F: Fn(&mut AnyConnection) -> Result<T, Failure> + Send + 'static,
     {
         self.store.submit(move |connection| Ok((work(connection)?, Trace::default()))).await
+    }
+
+    /// Moves the rows of a day into its columns; whether that was done. What had changed meanwhile is done the next time.
+    async fn seal_day(&self, key: Key) -> Result<bool> {
+        let load = move |connection: &mut AnyConnection| {
+            read::at_once(connection, |connection| Day::load(connection, key))?.seal(key)
+        };
+        let Some(day) = self.store.read(load).await? else { return Ok(false) };
+        let outcome = self.write(move |connection| write(connection, std::slice::from_ref(&day), &[])).await;
+        if has_moved(&outcome) { Ok(false) } else { outcome.map(|()| true) }
     }
 
     /// Stores samples of days that have many of them.
@@ -184,16 +195,16 @@ impl Samples for DieselSamples {
         };
         let mut sealed = 0;
         for ToSeal { server_id, day } in self.store.read(find).await? {
-            let key = (server_id, day);
-            let load = move |connection: &mut AnyConnection| {
-                read::at_once(connection, |connection| Day::load(connection, key))?.seal(key)
-            };
-            let Some(day) = self.store.read(load).await? else { continue };
-            let outcome = self.write(move |connection| write(connection, std::slice::from_ref(&day), &[])).await;
-            // What had changed meanwhile is sealed the next time.
-            if !has_moved(&outcome) {
-                outcome?;
-                sealed += 1;
+            match self.seal_day((server_id, day)).await {
+                Ok(done) => sealed += usize::from(done),
+                Err(error @ Error::Internal { .. }) => {
+                    // One day that cannot be read must not keep all others from being sealed.
+                    tracing::error!(
+                        error = %with_causes(&error),
+                        "day {day} of server {server_id} cannot be compressed; its newer samples stay as they are"
+                    );
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(sealed)

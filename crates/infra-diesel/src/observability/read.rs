@@ -33,9 +33,11 @@ pub(super) fn at_once<T>(
         AnyConnection::Postgresql(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     })?;
     let outcome = work(connection);
-    // Nothing was written. What cannot be ended is not used again.
-    connection.batch_execute("ROLLBACK")?;
-    outcome
+    // Nothing was written. Why it failed says more than that it cannot be ended either.
+    let ended = connection.batch_execute("ROLLBACK");
+    let found = outcome?;
+    ended?;
+    Ok(found)
 }
 
 /// What is stored of one server, still compressed.

@@ -73,17 +73,26 @@ struct Drain {
     outcome: Option<Result<Vec<Kept>>>,
 }
 
-impl Command for Drain {
-    fn run(&mut self, connection: &mut AnyConnection) -> Result<Trace, Failure> {
+impl Drain {
+    /// Takes all that waits; once, since it may be run again.
+    fn take(&mut self) {
         if self.taken.is_empty() {
             self.taken = std::mem::take(&mut *self.intake.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         }
+    }
+}
+
+impl Command for Drain {
+    fn run(&mut self, connection: &mut AnyConnection) -> Result<Trace, Failure> {
+        self.take();
         let rows: Vec<&Row> = self.taken.iter().flat_map(|request| &request.rows).collect();
         self.outcome = Some(Ok(insert(connection, &rows)?));
         Ok(Trace::default())
     }
 
     fn fail(&mut self, error: Error) {
+        // It may not have come to run at all, and nobody else may come who tells those that wait.
+        self.take();
         self.outcome = Some(Err(error));
     }
 

@@ -29,6 +29,8 @@ on_both!(
     a_server_that_is_forgotten_has_nothing_left,
     what_was_stored_is_there_after_a_restart,
     reading_while_sealing_reads_everything_once,
+    a_day_that_cannot_be_read_keeps_no_other_from_being_sealed,
+    whoever_waits_is_told_that_the_database_is_away,
 );
 
 const ONE: ServerId = ServerId(1);
@@ -341,4 +343,28 @@ async fn reading_while_sealing_reads_everything_once(store: Store) {
     }
     assert_eq!(sealing.await.unwrap(), 6);
     assert_eq!(read(&samples, ONE, -1, 10_000).await.len(), 2160);
+}
+
+async fn a_day_that_cannot_be_read_keeps_no_other_from_being_sealed(store: Store) {
+    let samples = open(&store);
+    samples.store(ONE, minutes(0..300)).await.unwrap();
+    for server in [ONE, TWO] {
+        samples.store(server, minutes(300..310)).await.unwrap();
+    }
+    crate::store::execute(&store.url.of_samples(), "UPDATE sample_days SET times = readings FROM samples");
+    assert_eq!(seal(&samples).await, 1);
+    assert_eq!(read(&samples, TWO, -1, 1000).await.len(), 10);
+    assert_eq!(samples.list(ONE, PageRequest { limit: 5, after: None }).await.unwrap().items.len(), 5);
+}
+
+async fn whoever_waits_is_told_that_the_database_is_away(store: Store) {
+    let samples = Arc::new(open(&store));
+    crate::store::execute(&store.url.of_samples(), "DROP TABLE samples");
+    let mut waiting = tokio::task::JoinSet::new();
+    for minute in 0..20 {
+        let samples = samples.clone();
+        waiting.spawn(async move { samples.store(ONE, vec![sample(minute, 1.0)]).await });
+    }
+    let answers = tokio::time::timeout(std::time::Duration::from_secs(20), waiting.join_all()).await.unwrap();
+    assert!(answers.iter().all(Result::is_err) && answers.len() == 20, "{answers:?}");
 }
