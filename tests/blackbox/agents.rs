@@ -8,6 +8,7 @@ mod joining;
 mod logs;
 mod machine;
 mod maintenance;
+mod measuring;
 mod protocol;
 mod proxy;
 mod storm;
