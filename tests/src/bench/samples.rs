@@ -97,7 +97,56 @@ pub(crate) async fn measure(site: &Site, period: Duration) -> Outcome<Vec<Row>> 
     server.restart();
     rows.extend(trends(site, &server).await?);
     rows.push(singly(site, &server, period).await?);
+    rows.push(at_a_glance(site, &server).await?);
+    if server.database_url().is_some() {
+        rows.push(peer(&server)?);
+    }
     Ok(rows)
+}
+
+/// A thousand servers, each with a sample.
+async fn at_a_glance(site: &Site, server: &Server) -> Outcome<Row> {
+    const MANY: u32 = 1000;
+    let target = Target::of(server)?;
+    let mut connection = Connection::open(&target).await?;
+    for number in SERVERS + 1..=MANY {
+        connection.expect(&target.post("/servers", &registration(&format!("edge-{number}"), number)), 201).await?;
+        let body = r#"{"cpu_usage":12.25,"memory_usage":40.5,"storage_usage":3,"temperature":41,"node_load1":0.5}"#;
+        connection.expect(&target.post(&format!("/servers/{number}/metrics"), body), 201).await?;
+    }
+    let measurement = format!("overview of {MANY} servers, {}", site.name);
+    timed(server, &target.get("/overview"), measurement, "< 20 ms").await
+}
+
+/// The same percentiles by `percentile_cont` over rows, in the same database. The client does not come into it.
+fn peer(server: &Server) -> Outcome<Row> {
+    let mut sql = server.sql();
+    sql.run("CREATE TABLE peer (server INTEGER NOT NULL, minute INTEGER NOT NULL, cpu DOUBLE PRECISION NOT NULL)");
+    for number in 1..=SERVERS {
+        let mut cpu = Wander::new(i64::from(number) * 31);
+        let mut rows = String::new();
+        for minute in 0..MINUTES {
+            let _ = write!(rows, "{}({number},{minute},{:.2})", if minute > 0 { "," } else { "" }, cpu.next());
+        }
+        sql.run(&format!("INSERT INTO peer VALUES {rows}"));
+    }
+    sql.run("CREATE INDEX peer_minutes ON peer (server, minute); ANALYZE peer");
+    let query = "SELECT CAST(percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY cpu) AS TEXT) AS value
+        FROM peer GROUP BY server";
+    let mut walls = Vec::new();
+    for _ in 0..5 {
+        let began = Instant::now();
+        let found = sql.texts(query);
+        walls.push(began.elapsed());
+        if found.len() != usize::try_from(SERVERS)? {
+            return Err("the peer has lost servers".into());
+        }
+    }
+    Ok(Row {
+        measurement: format!("percentile_cont of {SERVERS} servers, 30 days, rows"),
+        result: ms(median(&walls, |wall| *wall).unwrap_or_default()),
+        ..Row::default()
+    })
 }
 
 async fn fill(site: &Site, server: &Server) -> Outcome<Row> {
