@@ -1,5 +1,7 @@
 //! What servers were measured to be at: stored once, kept over kills, and drawn as it was.
 
+mod metrics;
+
 use crate::{
     on_both, server,
     support::{bearer, check_problem, server_with, total, walk},

@@ -243,7 +243,7 @@ impl Services {
         let sample_rows = Arc::new(DieselSamples::open(&site.url, DatabaseOptions::default())?);
         let dashboard = Arc::new(DashboardService::new(rows.dashboard_ports()));
         let samples = SampleService::new(rows.sample_ports(machine, sample_rows.clone()));
-        let Rows { servers, enrollments, tasks, .. } = rows;
+        let Rows { servers, enrollments, pools, tasks, .. } = rows;
         let task_ports = TaskPorts { tasks, desk, images, clock: clock.clone(), seal: site.seal.clone() };
         Ok(Self {
             tasks: Arc::new(TaskService::new(task_ports)),
@@ -262,7 +262,7 @@ impl Services {
             streams,
             orders,
             fleet: Arc::new(ServerService::new(servers, clock.clone())),
-            pools: Arc::new(PoolService::new(Arc::new(DieselPools::new(database.clone())), clock.clone())),
+            pools: Arc::new(PoolService::new(pools, clock.clone())),
             users: Arc::new(UserService::new(users, hasher, clock.clone())),
             tokens: Arc::new(TokenService::new(tokens, clock, entropy)),
             sessions: Arc::new(SessionService::new(ports)),
@@ -281,6 +281,7 @@ impl Services {
 struct Rows {
     database: Database,
     servers: Arc<DieselServers>,
+    pools: Arc<DieselPools>,
     enrollments: Arc<DieselEnrollments>,
     operations: Arc<DieselOperations>,
     tasks: Arc<DieselTasks>,
@@ -290,6 +291,7 @@ impl Rows {
     fn of(database: &Database) -> Self {
         Self {
             servers: Arc::new(DieselServers::new(database.clone())),
+            pools: Arc::new(DieselPools::new(database.clone())),
             enrollments: Arc::new(DieselEnrollments::new(database.clone())),
             operations: Arc::new(DieselOperations::new(database.clone())),
             tasks: Arc::new(DieselTasks::new(database.clone())),
@@ -333,13 +335,14 @@ impl Rows {
     }
 
     fn dashboard_ports(&self) -> DashboardPorts {
-        let pools = Arc::new(DieselPools::new(self.database.clone()));
+        let pools = self.pools.clone();
         DashboardPorts { servers: self.servers.clone(), pools, tasks: self.tasks.clone() }
     }
 
     fn sample_ports(&self, machine: &Machine, samples: Arc<DieselSamples>) -> SamplePorts {
         let windows = Arc::new(DieselMaintenanceWindows::new(self.database.clone()));
-        SamplePorts { samples, servers: self.servers.clone(), windows, clock: machine.clock.clone() }
+        let (servers, pools) = (self.servers.clone(), self.pools.clone());
+        SamplePorts { samples, servers, windows, pools, clock: machine.clock.clone() }
     }
 
     fn maintenance_ports(&self, machine: &Machine, presence: &Arc<Presence>) -> MaintenancePorts {

@@ -3,6 +3,7 @@
 mod events;
 mod metrics;
 mod ready;
+mod servers;
 
 use crate::{
     ApiError,
@@ -16,7 +17,8 @@ use actix_web::{
 };
 use domain::{
     audit::{AuditService, Head},
-    identity::{Operation, SessionService},
+    identity::SessionService,
+    observability::SampleService,
 };
 pub use events::{Changes, Stopping};
 use events::{EventMedia, LastEventId, Watcher};
@@ -70,17 +72,20 @@ async fn ready_get(readiness: Data<Readiness>) -> Result<Reply<Health>, ApiError
 
 /// Metrics for Prometheus
 ///
-/// The product's own metrics in Prometheus' text format.
+/// In Prometheus' text format: the product's own metrics and, for each server, whether it is online and the newest sample,
+/// if it is not older than 5 minutes. Whoever may not read what was measured gets the product's own metrics alone.
 #[api_v2_operation(tags("system"), operation_id = "metrics_get")]
 async fn metrics_get(
     actor: Actor,
     metrics: Data<Metrics>,
+    samples: Data<SampleService>,
     audit: Data<AuditService>,
 ) -> Result<Streamed<MetricsMedia>, ApiError> {
-    actor.authorize(Operation::MetricsGet)?;
+    let servers = samples.metrics_get(&actor).await?;
     metrics.audit_head(audit.head().await?.seq);
-    let text = Bytes::from(metrics.encode()?);
-    Ok(Streamed::new("text/plain", futures_util::stream::iter([Ok::<_, domain::Error>(text)])))
+    let parts = std::iter::once(metrics.encode()?).chain(servers::written(&servers));
+    let parts = parts.map(|part| Ok::<_, domain::Error>(Bytes::from(part)));
+    Ok(Streamed::new("text/plain", futures_util::stream::iter(parts)))
 }
 
 /// Watch changes

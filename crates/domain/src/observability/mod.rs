@@ -12,6 +12,7 @@ mod health;
 mod hours;
 mod intake;
 mod metric;
+mod now;
 mod overview;
 mod percentile;
 mod ports;
@@ -28,6 +29,7 @@ pub use health::{DEGRADED, FRESH, HEALTHY, HealthState, ServerHealth, health};
 pub use hours::{Hour, hours_of};
 pub use intake::{MOST_AHEAD, OLDEST, Refused, judge};
 pub use metric::{Metric, Unit};
+pub use now::ServerNow;
 pub use overview::{AVERAGED, BOTTLENECK, Bottleneck, MOST_BOTTLENECKS, Overview, Peak, Standing, Summary, overview};
 pub use percentile::{Percentiles, percentiles};
 #[cfg(any(test, feature = "mocks"))]

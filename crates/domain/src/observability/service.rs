@@ -17,6 +17,7 @@ use crate::{
     identity::{Actor, Operation},
     ids::ServerId,
     page::{Page, PageRequest},
+    pools::Pools,
 };
 use chrono::{SubsecRound, TimeDelta};
 use std::{
@@ -40,13 +41,15 @@ pub struct SamplePorts {
     pub servers: Arc<dyn Servers>,
     /// When their operators worked on them.
     pub windows: Arc<dyn MaintenanceWindows>,
+    /// Where they belong.
+    pub pools: Arc<dyn Pools>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }
 
 /// Takes samples in, and makes trends of them.
 pub struct SampleService {
-    ports: SamplePorts,
+    pub(super) ports: SamplePorts,
 }
 
 /// What is to be drawn.

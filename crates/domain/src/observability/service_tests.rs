@@ -4,7 +4,8 @@ use crate::{
     fleet::{MockMaintenanceWindows, MockServers, ServerFilter, WindowStatus},
     identity::{Role, Room, Scopes},
     ids::WindowId,
-    observability::{MockSamples, Readings, fixtures::server},
+    observability::{FRESH, MockSamples, Readings, fixtures::server},
+    pools::MockPools,
     testing::{TestClock, alice, name},
 };
 use chrono::TimeDelta;
@@ -53,10 +54,13 @@ fn service_with(count: i64, samples: MockSamples, planned: Vec<Window>) -> Sampl
     });
     let clock = TestClock::start();
     clock.advance(TimeDelta::days(DAYS));
+    let mut pools = MockPools::new();
+    pools.expect_list().returning(|_, _| Ok(Page { items: Vec::new(), next: None, total: 0 }));
     SampleService::new(SamplePorts {
         samples: Arc::new(samples),
         servers: Arc::new(servers),
         windows: Arc::new(windows),
+        pools: Arc::new(pools),
         clock,
     })
 }
@@ -286,4 +290,25 @@ async fn maintenance_is_shown_and_left_out_of_the_percentiles_if_that_is_asked_f
         assert_eq!(shown, [WindowId(1)]);
         assert_eq!(series[0].trend.points.len(), 2, "what is left out of the percentiles is drawn");
     }
+}
+
+#[tokio::test]
+async fn what_was_measured_long_ago_is_not_told_as_if_it_were_now() {
+    let mut samples = MockSamples::new();
+    samples.expect_newest().returning(|servers| {
+        assert_eq!(servers, [ServerId(1), ServerId(2), ServerId(3)]);
+        let old = Sample { at: now() - FRESH - TimeDelta::milliseconds(1), ..sample(0, 2.0) };
+        Ok([(ServerId(1), Sample { at: now() - FRESH, ..sample(0, 1.0) }), (ServerId(2), old)].into())
+    });
+    let told = service(3, samples).metrics_get(&alice(Role::Viewer)).await.unwrap();
+    let cpu: Vec<Option<f64>> = told.iter().map(|server| server.readings.get(Metric::CpuUsage)).collect();
+    assert_eq!(cpu, [Some(1.0), None, None]);
+    let measured: Vec<bool> = told.iter().map(|server| server.measured_at.is_some()).collect();
+    assert_eq!(measured, [true, true, false]);
+}
+
+#[tokio::test]
+async fn a_token_without_the_scope_is_told_of_no_server() {
+    let fleet_only = Actor { scopes: Scopes::only([Room::Fleet]), ..alice(Role::Admin) };
+    assert!(service(3, MockSamples::new()).metrics_get(&fleet_only).await.unwrap().is_empty());
 }

@@ -13,7 +13,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 /// Prometheus' text format.
 #[derive(Debug)]
@@ -69,13 +69,32 @@ impl Metrics {
     pub fn encode(&self) -> Result<String> {
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(domain::Error::internal)?;
-        Ok(text)
+        Ok(plain(&text))
     }
 
     fn note(&self, operation: String, status: u16, began: Instant) {
         self.requests.get_or_create(&Labels { operation, status }).inc();
         self.durations.observe(began.elapsed().as_secs_f64());
     }
+}
+
+/// `OpenMetrics` as Prometheus' text format, which knows no units and no end, and calls a counter by the name that its
+/// samples have. Every scraper reads it, and other texts may follow.
+fn plain(text: &str) -> String {
+    let counters: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut plain = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(name) => {
+                plain.extend(["# ", kind, " ", name, "_total ", rest]);
+            }
+            _ => plain.push_str(line),
+        }
+        plain.push('\n');
+    }
+    plain
 }
 
 /// The middleware that counts and times requests.
@@ -102,4 +121,21 @@ where
             outcome
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_called_as_their_samples_are() {
+        let metrics = Metrics::new();
+        metrics.note("a \"b\"".to_owned(), 200, Instant::now());
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("# TYPE starlink_http_requests_total counter\n"), "{text}");
+        assert!(text.contains("# HELP starlink_http_requests_total Requests by operation and status.\n"), "{text}");
+        assert!(text.contains("starlink_http_requests_total{operation=\"a \\\"b\\\"\",status=\"200\"} 1\n"), "{text}");
+        assert!(text.contains("# TYPE starlink_audit_rows gauge\n"), "{text}");
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    }
 }
