@@ -6,6 +6,7 @@
 mod codec;
 mod days;
 mod forget;
+mod merge;
 mod read;
 mod take;
 
@@ -19,7 +20,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use codec::day_of;
-use days::{Day, Key, Sealed, has_moved, write};
+use days::{Clash, Day, Key, Sealed, has_moved, write};
 use diesel::{prelude::*, sql_query, sql_types::BigInt};
 use domain::{
     Error, Result,
@@ -83,38 +84,75 @@ impl DieselSamples {
         if has_moved(&outcome) { Ok(false) } else { outcome.map(|()| true) }
     }
 
-    /// Stores samples of days that have many of them.
-    async fn store_days(&self, server: ServerId, samples: Arc<[Sample]>) -> Result<Vec<Kept>> {
+    /// Stores samples in the compressed columns of their days; how many readings of each are new.
+    async fn store_days(&self, server: ServerId, samples: Arc<[Sample]>, clash: Clash) -> Result<Vec<usize>> {
         for _ in 0..TRIES {
             let theirs = samples.clone();
-            let load = move |c: &mut AnyConnection| read::at_once(c, |connection| merge(connection, server, &theirs));
-            let Merged { kept, sealed, newest } = self.store.read(load).await?;
+            let load =
+                move |c: &mut AnyConnection| read::at_once(c, |connection| merge(connection, server, &theirs, clash));
+            let Merged { added, sealed, newest } = self.store.read(load).await?;
             let outcome = self.write(move |connection| write(connection, &sealed, &newest)).await;
             if !has_moved(&outcome) {
-                return outcome.map(|()| kept);
+                return outcome.map(|()| added);
             }
         }
         // So much comes of these days that they are never as they were read: nobody else writes meanwhile.
         let at_last = move |connection: &mut AnyConnection| {
-            let Merged { kept, sealed, newest } = merge(connection, server, &samples)?;
+            let Merged { added, sealed, newest } = merge(connection, server, &samples, clash)?;
             write(connection, &sealed, &newest)?;
-            Ok(kept)
+            Ok(added)
         };
         self.write(at_last).await
     }
+
+    /// Merges samples into rows; those whose times are sealed are left to be done.
+    async fn merge_rows(&self, samples: &[(ServerId, Sample)], places: &[usize]) -> Result<merge::Added> {
+        let rows = places.iter().filter_map(|place| samples.get(*place));
+        let rows: Arc<[Row]> = rows.map(|(server, sample)| Row::new(*server, sample)).collect();
+        let mut tries = 0;
+        loop {
+            let these = rows.clone();
+            let outcome = self.write(move |connection| merge::add(connection, &these)).await;
+            if !merge::has_raced(&outcome) {
+                return outcome;
+            }
+            tries += 1;
+            if tries >= TRIES {
+                let reason = "another process stores the same samples; try again".to_owned();
+                return Err(Error::Unavailable { reason, source: None });
+            }
+        }
+    }
+}
+
+/// The places of each server's samples.
+fn by_server(samples: &[(ServerId, Sample)], places: impl Iterator<Item = usize>) -> BTreeMap<ServerId, Vec<usize>> {
+    let mut found: BTreeMap<ServerId, Vec<usize>> = BTreeMap::new();
+    for place in places {
+        if let Some((server, _)) = samples.get(place) {
+            found.entry(*server).or_default().push(place);
+        }
+    }
+    found
 }
 
 /// What is to be written of samples that come together.
 struct Merged {
-    kept: Vec<Kept>,
+    /// How many readings of each sample are new.
+    added: Vec<usize>,
     sealed: Vec<Sealed>,
     newest: Vec<Row>,
 }
 
 /// Adds samples to their days, and compresses those again.
-fn merge(connection: &mut AnyConnection, server: ServerId, samples: &[Sample]) -> Result<Merged, Failure> {
+fn merge(
+    connection: &mut AnyConnection,
+    server: ServerId,
+    samples: &[Sample],
+    clash: Clash,
+) -> Result<Merged, Failure> {
     let mut days: BTreeMap<Key, Day> = BTreeMap::new();
-    let mut kept = Vec::with_capacity(samples.len());
+    let mut added = Vec::with_capacity(samples.len());
     for sample in samples {
         let day = match days.entry(key(server, sample)) {
             Entry::Occupied(known) => known.into_mut(),
@@ -123,12 +161,15 @@ fn merge(connection: &mut AnyConnection, server: ServerId, samples: &[Sample]) -
                 new.insert(day)
             }
         };
-        let is_new = day.add(sample.at.timestamp_micros(), &sample.readings);
-        kept.push(if is_new { Kept::New } else { Kept::Duplicate });
+        added.push(day.add(sample.at.timestamp_micros(), &sample.readings, clash));
     }
     let sealed = days.iter().map(|(key, day)| day.seal(*key)).collect::<Result<Vec<_>, Failure>>()?;
-    let newest = samples.iter().max_by_key(|sample| sample.at).map(|sample| Row::new(server, sample));
-    Ok(Merged { kept, sealed: sealed.into_iter().flatten().collect(), newest: newest.into_iter().collect() })
+    // As it is by now: the first of its time, perhaps with more readings than came with this one.
+    let newest = samples.iter().max_by_key(|sample| sample.at).and_then(|sample| {
+        let readings = days.get(&key(server, sample))?.at(sample.at.timestamp_micros())?;
+        Some(Row::new(server, &Sample { at: sample.at, readings: *readings }))
+    });
+    Ok(Merged { added, sealed: sealed.into_iter().flatten().collect(), newest: newest.into_iter().collect() })
 }
 
 fn key(server: ServerId, sample: &Sample) -> Key {
@@ -152,10 +193,31 @@ impl Samples for DieselSamples {
     async fn store(&self, server: ServerId, samples: Vec<Sample>) -> Result<Vec<Kept>> {
         let days: BTreeSet<Key> = samples.iter().map(|sample| key(server, sample)).collect();
         if samples.len() >= MANY * days.len().max(1) {
-            return self.store_days(server, samples.into()).await;
+            let added = self.store_days(server, samples.into(), Clash::Duplicate).await?;
+            return Ok(added.into_iter().map(|added| if added > 0 { Kept::New } else { Kept::Duplicate }).collect());
         }
         let rows = samples.iter().map(|sample| Row::new(server, sample)).collect();
         self.intake.store(&self.store, rows).await
+    }
+
+    async fn merge(&self, samples: Vec<(ServerId, Sample)>) -> Result<Vec<usize>> {
+        let mut added = vec![0; samples.len()];
+        let (mut few, mut to_days) = (Vec::new(), Vec::new());
+        for places in by_server(&samples, 0..samples.len()).into_values() {
+            let days: BTreeSet<Key> =
+                places.iter().filter_map(|place| samples.get(*place)).map(|(server, s)| key(*server, s)).collect();
+            if places.len() >= MANY * days.len() { to_days.extend(places) } else { few.extend(places) }
+        }
+        if !few.is_empty() {
+            let merge::Added { counts, sealed } = self.merge_rows(&samples, &few).await?;
+            note(&mut added, &few, &counts);
+            to_days.extend(sealed.iter().filter_map(|place| few.get(*place)));
+        }
+        for (server, places) in by_server(&samples, to_days.into_iter()) {
+            let theirs = places.iter().filter_map(|place| samples.get(*place)).map(|(_, sample)| *sample).collect();
+            note(&mut added, &places, &self.store_days(server, theirs, Clash::Merge).await?);
+        }
+        Ok(added)
     }
 
     async fn list(&self, server: ServerId, page: PageRequest) -> Result<Page<Sample>> {
@@ -229,6 +291,15 @@ impl Samples for DieselSamples {
     async fn forget_server(&self, server: ServerId) -> Result<()> {
         while self.write(move |connection| forget::step(connection, &forget::Old::Of(server.0))).await?.rows > 0 {}
         Ok(())
+    }
+}
+
+/// Notes counts at their places.
+fn note(added: &mut [usize], places: &[usize], counts: &[usize]) {
+    for (place, count) in places.iter().zip(counts) {
+        if let Some(known) = added.get_mut(*place) {
+            *known = *count;
+        }
     }
 }
 

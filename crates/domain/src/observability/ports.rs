@@ -73,6 +73,13 @@ pub trait Samples: Send + Sync {
     /// All or none MUST be stored, and what is stored MUST survive a crash once this returns.
     async fn store(&self, server: ServerId, samples: Vec<Sample>) -> Result<Vec<Kept>>;
 
+    /// Adds readings to samples, which may be there with other metrics: of each metric the first that comes for a server
+    /// and time is kept. Tells of each, in their order, how many of its readings are stored by it; unaudited as well.
+    ///
+    /// What is stored MUST survive a crash once this returns. If it fails, some MAY be stored; who calls again with the
+    /// same MUST find all stored, once.
+    async fn merge(&self, samples: Vec<(ServerId, Sample)>) -> Result<Vec<usize>>;
+
     /// The samples of a server, newest first. Pages MUST neither repeat nor skip samples when others come meanwhile.
     async fn list(&self, server: ServerId, page: PageRequest) -> Result<Page<Sample>>;
 

@@ -26,6 +26,19 @@ pub(super) fn write_readings(readings: &Readings) -> Vec<u8> {
     bytes
 }
 
+/// Adds those of `more` whose metrics are not there yet; how many they are. What a newer version measured stays as it is.
+pub(super) fn add_readings(bytes: &mut Vec<u8>, more: &[u8]) -> usize {
+    let mut added = 0;
+    for entry in more.as_chunks::<9>().0 {
+        let (there, _) = bytes.as_chunks::<9>();
+        if there.iter().all(|known| known.first() != entry.first()) {
+            bytes.extend(entry);
+            added += 1;
+        }
+    }
+    added
+}
+
 pub(super) fn read_readings(bytes: &[u8]) -> Result<Readings, Failure> {
     let (entries, rest) = bytes.as_chunks::<9>();
     if !rest.is_empty() {

@@ -1,8 +1,8 @@
 //! Days of samples as compressed columns: how rows and others are moved into them.
 //!
 //! What is written is computed from what was read before, without holding anybody up, and is written only if the day is
-//! still as it was read: its columns by their revision, its rows by their number, since rows come and never change. One
-//! transaction writes the columns and removes the rows, so that whenever the process ends, each sample is there once.
+//! still as it was read: its columns by their revision, its rows by their number and size, since rows come and grow, and
+//! nothing of them is changed or goes. One transaction writes the columns and removes the rows, so that whenever the process ends, each sample is there once.
 
 use super::{
     codec::{DAY_US, read_readings, read_times, read_values, write_hours, write_times, write_values},
@@ -14,12 +14,16 @@ use crate::{
     schema::{sample_columns, sample_days, samples},
     values::corrupt,
 };
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    sql_query,
+    sql_types::{BigInt, Integer},
+};
 use domain::{
     Error,
     observability::{Metric, Readings, hours_of},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// A server and a day of UTC, counted from 1970.
 pub(super) type Key = (i64, i64);
@@ -29,9 +33,30 @@ pub(super) type Key = (i64, i64);
 pub(super) struct Day {
     /// 0 if it has no columns yet.
     revision: i64,
-    /// How many of its samples are rows.
-    rows: usize,
+    rows: Rows,
     samples: BTreeMap<i64, Readings>,
+}
+
+/// How many of a day's samples are rows, and how many bytes their readings have.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Rows {
+    count: usize,
+    bytes: usize,
+}
+
+impl Rows {
+    fn of(sizes: impl Iterator<Item = usize>) -> Self {
+        sizes.fold(Self::default(), |rows, size| Self { count: rows.count + 1, bytes: rows.bytes + size })
+    }
+}
+
+/// What is done with a sample of a time that has one already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clash {
+    /// It is a duplicate.
+    Duplicate,
+    /// The metrics that are not there yet are added.
+    Merge,
 }
 
 /// A day as it is to be written.
@@ -39,7 +64,7 @@ pub(super) struct Sealed {
     key: Key,
     /// What the day was when it was read.
     revision: i64,
-    rows: usize,
+    rows: Rows,
     count: i64,
     first_us: i64,
     last_us: i64,
@@ -56,7 +81,7 @@ impl Day {
         read.revision = header.first(connection).optional()?.unwrap_or_default();
         let rows: Vec<(i64, Vec<u8>)> =
             samples::table.filter(rows_of(key)).select((samples::at_us, samples::readings)).load(connection)?;
-        read.rows = rows.len();
+        read.rows = Rows::of(rows.iter().map(|(_, readings)| readings.len()));
         for (at_us, readings) in rows {
             read.samples.entry(at_us).or_insert(read_readings(&readings)?);
         }
@@ -73,13 +98,24 @@ impl Day {
         samples_of(&read_times(&times)?, &columns.load(connection)?)
     }
 
-    /// Adds a sample; says whether there was none of that time.
-    pub(super) fn add(&mut self, at_us: i64, readings: &Readings) -> bool {
-        let is_new = !self.samples.contains_key(&at_us);
-        if is_new {
-            self.samples.insert(at_us, *readings);
+    /// Adds a sample; tells how many of its readings are new.
+    pub(super) fn add(&mut self, at_us: i64, readings: &Readings, clash: Clash) -> usize {
+        let known = match self.samples.entry(at_us) {
+            Entry::Vacant(place) => place.insert(Readings::default()),
+            Entry::Occupied(_) if clash == Clash::Duplicate => return 0,
+            Entry::Occupied(place) => place.into_mut(),
+        };
+        let mut added = 0;
+        for (metric, value) in readings.iter().filter(|(metric, _)| known.get(*metric).is_none()).collect::<Vec<_>>() {
+            known.set(metric, Some(value));
+            added += 1;
         }
-        is_new
+        added
+    }
+
+    /// What was measured at a time.
+    pub(super) fn at(&self, at_us: i64) -> Option<&Readings> {
+        self.samples.get(&at_us)
     }
 
     /// Compresses it; `None` if there is nothing in it.
@@ -155,12 +191,29 @@ fn check(is_as_read: bool) -> Result<(), Failure> {
 pub(super) fn write(connection: &mut AnyConnection, days: &[Sealed], newest: &[Row]) -> Result<(), Failure> {
     for day in days {
         check(revision(connection, day.key)? == day.revision)?;
-        let removed = diesel::delete(samples::table.filter(rows_of(day.key))).execute(connection)?;
-        check(removed == day.rows)?;
+        check(remove_rows(connection, day.key)? == day.rows)?;
         write_header(connection, day)?;
         write_columns(connection, day)?;
     }
     note_newest(connection, newest.iter())
+}
+
+const REMOVE: &str = "
+    DELETE FROM samples WHERE server_id = $1 AND at_us >= $2 AND at_us < $3 RETURNING length(readings) AS bytes";
+
+#[derive(QueryableByName)]
+struct Removed {
+    #[diesel(sql_type = Integer)]
+    bytes: i32,
+}
+
+fn remove_rows(connection: &mut AnyConnection, (server, day): Key) -> Result<Rows, Failure> {
+    let query = sql_query(REMOVE)
+        .bind::<BigInt, _>(server)
+        .bind::<BigInt, _>(day * DAY_US)
+        .bind::<BigInt, _>((day + 1) * DAY_US);
+    let removed: Vec<Removed> = query.load(connection)?;
+    Ok(Rows::of(removed.into_iter().map(|removed| usize::try_from(removed.bytes).unwrap_or_default())))
 }
 
 /// The revision of a day's columns, which nobody changes until the transaction ends; 0 if there are none.

@@ -26,7 +26,7 @@ use std::{
 use tokio::sync::oneshot;
 
 /// How many samples are stored by one statement.
-const STEP: usize = 2000;
+pub(super) const STEP: usize = 2000;
 
 /// A sample of a server as it stands in a row.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable, Queryable)]
@@ -157,7 +157,7 @@ struct Stored {
 }
 
 /// The keys of those that were not there.
-fn insert_some(connection: &mut AnyConnection, rows: &[&Row]) -> Result<Vec<(i64, i64)>, Failure> {
+pub(super) fn insert_some(connection: &mut AnyConnection, rows: &[&Row]) -> Result<Vec<(i64, i64)>, Failure> {
     match connection {
         AnyConnection::Sqlite(c) => {
             let mut stored = Vec::with_capacity(rows.len());
@@ -187,13 +187,13 @@ fn insert_some(connection: &mut AnyConnection, rows: &[&Row]) -> Result<Vec<(i64
 }
 
 /// The times that are in compressed days already.
-struct Sealed {
+pub(super) struct Sealed {
     times: HashMap<(i64, i64), BTreeSet<i64>>,
 }
 
 impl Sealed {
     /// Reads the days in which a row could be there already: most rows are newer than all that their day has.
-    fn load(connection: &mut AnyConnection, rows: &[&Row]) -> Result<Self, Failure> {
+    pub(super) fn load(connection: &mut AnyConnection, rows: &[&Row]) -> Result<Self, Failure> {
         let mut spans = Spans::new();
         for row in rows {
             let span = spans.entry((row.server_id, day_of(row.at_us))).or_insert((row.at_us, row.at_us));
@@ -206,7 +206,7 @@ impl Sealed {
         Ok(Self { times })
     }
 
-    fn has(&self, row: &Row) -> bool {
+    pub(super) fn has(&self, row: &Row) -> bool {
         self.times.get(&(row.server_id, day_of(row.at_us))).is_some_and(|times| times.contains(&row.at_us))
     }
 }
@@ -241,9 +241,9 @@ fn overlapping(connection: &mut AnyConnection, spans: &Spans) -> Result<Vec<(i64
 const NEWEST_POSTGRES: &str = "
     INSERT INTO sample_newest (server_id, at_us, readings) SELECT * FROM unnest($1, $2, $3)
     ON CONFLICT (server_id) DO UPDATE SET at_us = excluded.at_us, readings = excluded.readings
-    WHERE excluded.at_us > sample_newest.at_us";
+    WHERE excluded.at_us >= sample_newest.at_us";
 
-/// Notes the newest of what was stored, where it is newer than all before it.
+/// Notes the newest of what was stored, where it is newer than all before it, or is that one with more readings.
 pub(super) fn note_newest<'a>(
     connection: &mut AnyConnection,
     rows: impl Iterator<Item = &'a Row>,
@@ -273,7 +273,7 @@ pub(super) fn note_newest<'a>(
                     .on_conflict(sample_newest::server_id)
                     .do_update()
                     .set(set)
-                    .filter(sample_newest::at_us.lt(excluded(sample_newest::at_us)))
+                    .filter(sample_newest::at_us.le(excluded(sample_newest::at_us)))
                     .execute(c)?;
             }
         }

@@ -1,5 +1,7 @@
 //! What is promised of samples: each is stored once, and is read the same, whether it is a row or in a column.
 
+mod merging;
+
 use crate::{on_both, store::Store};
 use chrono::{DateTime, TimeDelta};
 use domain::{
