@@ -62,6 +62,9 @@ impl Api {
     /// A good body: what is required of a `POST`, nothing of a `PATCH`.
     fn good_body(&self, operation: &Operation) -> Option<Value> {
         let content = operation.value["requestBody"]["content"].as_object()?;
+        if operation.is_packed() {
+            return None;
+        }
         Some(self.good_object(self.resolve(&content.values().next()?["schema"])))
     }
 
@@ -97,6 +100,11 @@ impl Operation {
     /// Its path with an id in it.
     pub(crate) fn path_with(&self, id: &str) -> String {
         self.template.replace("{id}", id)
+    }
+
+    /// Whether its body is no JSON but bytes in snappy.
+    fn is_packed(&self) -> bool {
+        self.value["requestBody"]["content"].get("application/x-protobuf").is_some()
     }
 
     fn access(&self) -> Access {
@@ -140,6 +148,10 @@ impl Site {
         let request = client.request(operation.method.clone(), &operation.path_with("1"));
         match self.api.good_body(operation) {
             Some(body) => request.json(&body),
+            None if operation.is_packed() => {
+                let request = request.header("content-type", "application/x-protobuf");
+                request.header("content-encoding", "snappy").body(vec![0])
+            }
             None => request,
         }
     }

@@ -43,11 +43,19 @@ pub enum ApiError {
         /// The most bytes.
         limit: usize,
     },
+    /// The body is too large once it is unpacked, or has too much in it.
+    #[error("{reason}")]
+    TooMuch {
+        /// What would be right.
+        reason: String,
+    },
     /// The body is of another media type.
     #[error("{reason}")]
     UnsupportedMediaType {
         /// What would be right.
         reason: String,
+        /// The media type that would be.
+        accept: &'static str,
     },
 }
 
@@ -126,10 +134,12 @@ fn look(error: &ApiError) -> Look {
                 .with(header::ALLOW, allow)
         }
         ApiError::NotAcceptable { .. } => Look::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "Not acceptable"),
-        ApiError::TooLarge { .. } => Look::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large"),
-        ApiError::UnsupportedMediaType { .. } => {
+        ApiError::TooLarge { .. } | ApiError::TooMuch { .. } => {
+            Look::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large")
+        }
+        ApiError::UnsupportedMediaType { accept, .. } => {
             Look::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
-                .with(header::ACCEPT, "application/json")
+                .with(header::ACCEPT, *accept)
         }
     }
 }

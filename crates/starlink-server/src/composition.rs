@@ -23,7 +23,7 @@ use domain::{
     },
     identity::{SessionPorts, SessionService, TokenService, UserService},
     lease::Leases,
-    observability::{DashboardPorts, DashboardService, SamplePorts, SampleService},
+    observability::{DashboardPorts, DashboardService, SamplePorts, SampleService, remote::RemoteWriteService},
     pools::PoolService,
     scheduling::{Desk, Engine, Scheduler, TaskPorts, TaskService},
 };
@@ -193,6 +193,8 @@ pub struct Services {
     pub samples: Arc<SampleService>,
     /// Counts what there is.
     pub dashboard: Arc<DashboardService>,
+    /// Takes in what Prometheus sends.
+    pub remote_write: Arc<RemoteWriteService>,
     /// Places tasks.
     pub scheduler: Arc<Scheduler>,
     /// Rings when something was committed that may let a task be placed.
@@ -242,14 +244,15 @@ impl Services {
         let containers = ContainerService::new(rows.container_ports(site, machine, engines, presence, log.clone()));
         let sample_rows = Arc::new(DieselSamples::open(&site.url, DatabaseOptions::default())?);
         let dashboard = Arc::new(DashboardService::new(rows.dashboard_ports()));
-        let samples = SampleService::new(rows.sample_ports(machine, sample_rows.clone()));
+        let sample_ports = rows.sample_ports(machine, sample_rows.clone());
         let Rows { servers, enrollments, pools, tasks, .. } = rows;
         let task_ports = TaskPorts { tasks, desk, images, clock: clock.clone(), seal: site.seal.clone() };
         Ok(Self {
             tasks: Arc::new(TaskService::new(task_ports)),
             containers: Arc::new(containers),
             sample_rows,
-            samples: Arc::new(samples),
+            samples: Arc::new(SampleService::new(sample_ports.clone())),
+            remote_write: Arc::new(RemoteWriteService::new(sample_ports)),
             dashboard,
             scheduler: Arc::new(scheduler),
             bell,

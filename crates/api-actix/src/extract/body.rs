@@ -67,7 +67,8 @@ impl<T: DeserializeOwned + Default> FromRequest for OptionalBody<T> {
 }
 
 pub(super) fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
-    let refuse = |reason: &str| Err(ApiError::UnsupportedMediaType { reason: reason.to_owned() });
+    let refuse =
+        |reason: &str| Err(ApiError::UnsupportedMediaType { reason: reason.to_owned(), accept: "application/json" });
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return refuse("send the body without Content-Encoding");
     }
@@ -88,7 +89,7 @@ pub(super) fn check_media_type(request: &HttpRequest) -> Result<(), ApiError> {
 }
 
 /// Reads the whole body and leaves the request's fingerprint for [`Once`](super::Once).
-pub(super) async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::TooLarge { limit };
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());

@@ -15,6 +15,7 @@ mod query;
 mod shape;
 mod strict;
 
+pub(crate) use body::read as read_body;
 pub use body::{BODY_LIMIT, Body, OptionalBody};
 pub use caller::Caller;
 pub use id::Id;

@@ -29,8 +29,8 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
 ];
 
 /// Questions that machines ask all day long. Their lines would hide all others, and tell nothing unless they are refused.
-const ROUTINE: [&str; 6] =
-    ["/agent/operations", "/agent/containers", "/agent/metrics", "/healthz", "/readyz", "/metrics"];
+const ROUTINE: [&str; 7] =
+    ["/agent/operations", "/agent/containers", "/agent/metrics", "/api/v1/write", "/healthz", "/readyz", "/metrics"];
 
 /// Makes the id of a request whose client gave none.
 pub type MakeId = Arc<dyn Fn() -> String + Send + Sync>;

@@ -104,6 +104,8 @@ pub enum Fact {
     Once,
     /// It reads a JSON body.
     Body(SchemaOf, Presence),
+    /// It reads a body of this media type, which is bytes for the document, with this description.
+    Packed(&'static str, &'static str),
     /// It answers like this.
     Answer(Answer),
 }

@@ -70,7 +70,7 @@ fn parameters(found: &Found, schemas: &mut Schemas) -> Vec<Value> {
                 "description": "Any text of your own; within 24 hours the same key with the same request is carried out once and answered the same.",
                 "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" },
             })),
-            Fact::Authenticated | Fact::Body(..) | Fact::Answer(_) => {}
+            Fact::Authenticated | Fact::Body(..) | Fact::Packed(..) | Fact::Answer(_) => {}
         }
     }
     parameters
@@ -120,9 +120,16 @@ fn means_null(schema: &Value) -> bool {
 }
 
 fn body(found: &Found, schemas: &mut Schemas) -> Option<Value> {
+    let packed =
+        found.facts.iter().find_map(|fact| if let Fact::Packed(kind, text) = fact { Some((kind, text)) } else { None });
+    if let Some((kind, text)) = packed {
+        let content = json!({ *kind: { "schema": { "type": "string", "format": "binary" } } });
+        return Some(json!({ "required": true, "description": text, "content": content }));
+    }
     let (schema, presence) = found.facts.iter().find_map(|fact| match fact {
         Fact::Body(schema, presence) => Some((*schema, *presence)),
         Fact::Authenticated
+        | Fact::Packed(..)
         | Fact::Path { .. }
         | Fact::Query(_)
         | Fact::Header { .. }

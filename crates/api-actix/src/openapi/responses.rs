@@ -24,7 +24,7 @@ pub(super) fn failures(found: &Found) -> BTreeSet<u16> {
             Fact::Authenticated => statuses.extend([401, 403]),
             Fact::Path { .. } => statuses.extend([404]),
             Fact::IfMatch => statuses.extend([412]),
-            Fact::Body(..) => statuses.extend([413, 415]),
+            Fact::Body(..) | Fact::Packed(..) => statuses.extend([413, 415]),
             Fact::Answer(Answer {
                 content: Content::Json(_) | Content::JsonArray(_) | Content::JsonOrRaw(..) | Content::Raw(_),
                 ..

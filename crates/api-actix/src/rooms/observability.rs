@@ -7,6 +7,7 @@ mod reports;
 mod samples;
 mod scope;
 mod trends;
+mod write;
 
 use paperclip::actix::web::{self, ServiceConfig};
 
@@ -23,5 +24,6 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(web::resource("/overview").route(web::get().to(overview::overview_get)))
         .service(web::resource("/dashboard/summary").route(web::get().to(dashboard::dashboard_summary)))
         .service(web::resource("/dashboard/health").route(web::get().to(dashboard::dashboard_health)))
+        .service(web::resource("/api/v1/write").route(web::post().to(write::sample_write)))
         .service(web::resource("/trends").route(web::get().to(trends::trend_get)));
 }

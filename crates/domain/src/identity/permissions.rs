@@ -264,6 +264,8 @@ operations! {
     AgentMetrics = "agent_metrics", "agent.metrics", Access::Agent;
     /// Store what a server was measured to be at.
     SampleCreate = "sample_create", "sample.create", Access::Change(Room::Observability);
+    /// Store what Prometheus has measured.
+    SampleWrite = "sample_write", "sample.write", Access::Change(Room::Observability);
     /// List what a server was measured to be at.
     SampleList = "sample_list", "sample.list", Access::Read(Room::Observability);
     /// Look at the newest of it.

@@ -33,17 +33,7 @@ impl std::fmt::Display for Refused {
 /// The first thing that is wrong with it.
 pub fn judge(sample: &Sample, now: Timestamp) -> Result<(), Refused> {
     let refuse = |field, reason| Err(Refused { field, reason });
-    let ahead = sample.at - now;
-    if ahead > MOST_AHEAD {
-        let (at, seconds) = (sample.at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true), ahead.num_seconds());
-        let reason = format!(
-            "is {at}, {seconds} seconds in the future: at most 300 are taken; set the clock of whoever measured"
-        );
-        return refuse("recorded_at", reason);
-    }
-    if sample.at < OLDEST {
-        return refuse("recorded_at", "is before the year 2000: set the clock of whoever measured".to_owned());
-    }
+    judge_time(sample.at, now)?;
     if sample.readings.is_empty() {
         return refuse("cpu_usage", "and all other metrics are missing: there is nothing to store".to_owned());
     }
@@ -51,6 +41,25 @@ pub fn judge(sample: &Sample, now: Timestamp) -> Result<(), Refused> {
         Some((metric, reason)) => refuse(metric.as_str(), reason),
         None => Ok(()),
     }
+}
+
+/// Judges when a sample was measured.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn judge_time(at: Timestamp, now: Timestamp) -> Result<(), Refused> {
+    let refuse = |reason| Err(Refused { field: "recorded_at", reason });
+    let ahead = at - now;
+    if ahead > MOST_AHEAD {
+        let (at, seconds) = (at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true), ahead.num_seconds());
+        return refuse(format!(
+            "is {at}, {seconds} seconds in the future: at most 300 are taken; set the clock of whoever measured"
+        ));
+    }
+    if at < OLDEST {
+        return refuse("is before the year 2000: set the clock of whoever measured".to_owned());
+    }
+    Ok(())
 }
 
 fn wrong(metric: Metric, value: f64) -> Option<String> {

@@ -34,6 +34,7 @@ pub const MOST_POINTS_IN_ALL: usize = 200_000;
 const NEWEST: TimeDelta = TimeDelta::hours(1);
 
 /// What a [`SampleService`] needs.
+#[derive(Clone)]
 pub struct SamplePorts {
     /// What was measured.
     pub samples: Arc<dyn Samples>,

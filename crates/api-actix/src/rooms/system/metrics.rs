@@ -7,7 +7,7 @@ use actix_web::{
     dev::{Service, ServiceRequest, ServiceResponse, Transform},
     middleware::{Next, from_fn},
 };
-use domain::Result;
+use domain::{Result, observability::remote::Written};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -30,12 +30,18 @@ struct Labels {
     status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
 /// Counts and times requests.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     durations: Histogram,
     rows: Gauge,
+    written: Family<Outcome, Counter>,
 }
 
 impl Default for Metrics {
@@ -54,7 +60,28 @@ impl Metrics {
         registry.register("http_requests", "Requests by operation and status", requests.clone());
         registry.register_with_unit("http_request_duration", "Time to answer", Unit::Seconds, durations.clone());
         registry.register("audit_rows", "The number of the last row of the audit log", rows.clone());
-        Self { registry, requests, durations, rows }
+        let written = Family::<Outcome, Counter>::default();
+        registry.register("remote_write_samples", "Samples of remote-write by what became of them", written.clone());
+        let metrics = Self { registry, requests, durations, rows, written };
+        // What has not happened yet is 0, so that a first time is seen as a rise.
+        metrics.written(&Written::default());
+        metrics
+    }
+
+    /// Notes what became of what Prometheus sent.
+    pub(crate) fn written(&self, written: &Written) {
+        for (outcome, count) in [
+            ("stored", written.stored),
+            ("duplicate", written.duplicate),
+            ("gathered", written.gathered),
+            ("computed", written.computed),
+            ("left_out", written.left_out),
+            ("refused", written.refused),
+            ("unknown_server", written.unknown_server),
+            ("unknown_metric", written.unknown_metric),
+        ] {
+            self.written.get_or_create(&Outcome { outcome }).inc_by(u64::try_from(count).unwrap_or_default());
+        }
     }
 
     /// Notes the number of the last audit row.
