@@ -10,7 +10,7 @@ mod machine;
 mod maintenance;
 mod measuring;
 mod protocol;
-mod proxy;
+pub(crate) mod proxy;
 mod storm;
 pub(crate) mod support;
 mod survival;

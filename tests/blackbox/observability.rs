@@ -1,6 +1,7 @@
 //! What servers were measured to be at: stored once, kept over kills, and drawn as it was.
 
 mod metrics;
+mod prometheus;
 mod write;
 
 use crate::{

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// Passes on what it gets, as long as it is let. It has a thread of its own, so that a test may wait for other things.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     line: watch::Sender<Line>,
 }
@@ -37,7 +37,7 @@ enum State {
 
 impl Proxy {
     /// A line to a server (`http://host:port`).
-    pub(super) fn to(base: &str) -> Self {
+    pub(crate) fn to(base: &str) -> Self {
         let line = Line { target: host(base), state: State::Open, cuts: 0 };
         let (line, follow) = watch::channel(line);
         let (told, address) = mpsc::channel();
@@ -53,17 +53,17 @@ impl Proxy {
     }
 
     /// Where agents find it.
-    pub(super) fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The server is elsewhere now.
-    pub(super) fn point(&self, base: &str) {
+    pub(crate) fn point(&self, base: &str) {
         self.line.send_modify(|line| line.target = host(base));
     }
 
     /// Hangs up on everybody, and on whoever connects from now on.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.line.send_modify(|line| {
             line.cuts += 1;
             line.state = State::Refusing;
@@ -71,17 +71,17 @@ impl Proxy {
     }
 
     /// Hangs up on everybody, who may connect again at once.
-    pub(super) fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         self.line.send_modify(|line| line.cuts += 1);
     }
 
     /// Keeps everything that is sent to itself.
-    pub(super) fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.line.send_modify(|line| line.state = State::Frozen);
     }
 
     /// Everything goes through again, also what was held back.
-    pub(super) fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.line.send_modify(|line| line.state = State::Open);
     }
 }
