@@ -38,4 +38,12 @@ ids!(
     EnrollmentId,
     /// Identifies a maintenance window.
     WindowId,
+    /// Identifies a rule that makes alerts.
+    RuleId,
+    /// Identifies an alert.
+    AlertId,
+    /// Identifies somebody who is told of alerts.
+    TargetId,
+    /// Identifies a message to one of them.
+    DeliveryId,
 );

@@ -15,7 +15,8 @@ pub struct Event {
     /// The number of the audit row that recorded it; a reader goes on after the last that it saw. Numbers grow, but for
     /// a restore, which puts an older log in the place of the one that was read.
     pub id: i64,
-    /// `noun.created`, `noun.updated` or `noun.deleted`; `database.restored` where everything may be different.
+    /// `noun.created`, `noun.updated` or `noun.deleted`; `alert.firing`, `alert.resolved` or `alert.acknowledged`;
+    /// `database.restored` where everything may be different.
     pub kind: String,
     /// What changed, such as `server:7`.
     pub target: Option<String>,
@@ -36,6 +37,9 @@ pub fn event_of(row: &AuditRow, watcher: &Actor) -> Option<Event> {
         "create" => "created",
         "delete" => "deleted",
         "restore" => "restored",
+        "fire" => "firing",
+        "resolve" => "resolved",
+        "acknowledge" => "acknowledged",
         _ => "updated",
     };
     let target = row.entry.target.clone();
@@ -59,6 +63,7 @@ fn room_of(noun: &str) -> Option<Room> {
         "pool" => Some(Room::Pools),
         "task" | "ledger" => Some(Room::Scheduling),
         "container" | "image" => Some(Room::Containers),
+        "alert" | "alert_rule" | "alert_target" => Some(Room::Observability),
         "user" | "token" | "session" => Some(Room::Identity),
         "audit" => Some(Room::Audit),
         _ => None,
@@ -105,6 +110,10 @@ mod tests {
         assert_eq!(kind("maintenance.start", &all).as_deref(), Some("maintenance.updated"));
         assert_eq!(kind("pool.delete", &all).as_deref(), Some("pool.deleted"));
         assert_eq!(kind("task.dispatch", &all).as_deref(), Some("task.updated"));
+        assert_eq!(kind("alert_rule.create", &all).as_deref(), Some("alert_rule.created"));
+        assert_eq!(kind("alert.fire", &all).as_deref(), Some("alert.firing"));
+        assert_eq!(kind("alert.resolve", &all).as_deref(), Some("alert.resolved"));
+        assert_eq!(kind("alert.acknowledge", &all).as_deref(), Some("alert.acknowledged"));
         assert_eq!(kind("ticket.create", &all), None);
         let fleet = Actor { scopes: Scopes::only([Room::Fleet]), ..Actor::system("test") };
         assert_eq!(kind("pool.delete", &fleet), None);

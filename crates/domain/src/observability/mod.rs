@@ -1,13 +1,15 @@
-//! What servers were measured to be at, and what is made of it: samples, trends, percentiles.
+//! What servers were measured to be at, and what is made of it: samples, trends, percentiles, alerts.
 //!
 //! A sample is what was measured of one server at one time; the first that comes for a time is the one that is kept. A
 //! percentile is one of samples, never of percentiles: exact for a server, and within [`Sketch::ERROR`] where so many
 //! servers are taken together that their hours were counted before. Where nothing was measured there is a gap, which no
 //! value fills.
 
+pub mod alerts;
 mod dashboard;
 #[cfg(test)]
 mod fixtures;
+mod gather;
 mod health;
 mod hours;
 mod intake;

@@ -1,4 +1,5 @@
 use super::{
+    gather::Gathered,
     intake::judge,
     metric::Metric,
     overview::{Overview, overview},
@@ -297,9 +298,7 @@ impl SampleService {
         let gathered = Arc::<Gathered>::default();
         let wanted = Wanted { servers: vec![server], metric, range, detail: Detail::Samples };
         self.ports.samples.read(wanted, gathered.clone()).await?;
-        let mut samples = std::mem::take(&mut *gathered.0.lock().unwrap_or_else(PoisonError::into_inner));
-        samples.retain(|(time, _)| range.start_us() < *time && *time <= range.end_us());
-        samples.sort_unstable_by_key(|(time, _)| *time);
+        let samples = gathered.take(range).remove(&server).unwrap_or_default();
         let (times, values) = samples.into_iter().unzip();
         Ok(Column { times, values })
     }
@@ -374,23 +373,6 @@ impl Visitor for Together {
     fn visit(&self, server: ServerId, pieces: Vec<Piece>) {
         if let Some(builder) = &mut *self.builder.lock().unwrap_or_else(PoisonError::into_inner) {
             builder.server(&pieces, of(&self.excluded, server));
-        }
-    }
-}
-
-/// Samples as they are.
-#[derive(Default)]
-struct Gathered(Mutex<Vec<(i64, f64)>>);
-
-impl Visitor for Gathered {
-    fn visit(&self, _: ServerId, pieces: Vec<Piece>) {
-        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for piece in pieces {
-            match piece {
-                Piece::Samples(column) => samples.extend(column.times.into_iter().zip(column.values)),
-                // Nobody asked for them.
-                Piece::Hours(_) => {}
-            }
         }
     }
 }
