@@ -1,14 +1,17 @@
-//! What was measured, in a database of its own: the newest samples as rows, all others as compressed columns of a day.
+//! What was measured, in a database of its own (and alerts, in the one of all else): the newest samples as rows, all others as compressed columns of a day.
 //!
 //! On `SQLite` that is a file beside the database, on `PostgreSQL` tables of the same one; either way it has a writer of
 //! its own, so that samples and changes of the fleet never wait for each other.
 
+mod alerts;
 mod codec;
 mod days;
 mod forget;
 mod merge;
 mod read;
 mod take;
+
+pub use alerts::{DieselAlertRules, DieselAlerts};
 
 use crate::{
     connection::AnyConnection,

@@ -314,6 +314,99 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    alert_rules (id) {
+        id -> BigInt,
+        name -> Text,
+        enabled -> Bool,
+        spec -> Text,
+        revision -> BigInt,
+        created_by -> Text,
+        created_at_us -> BigInt,
+        updated_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    alerts (id) {
+        id -> BigInt,
+        rule_id -> BigInt,
+        rule_name -> Text,
+        severity -> Text,
+        metric -> Nullable<Text>,
+        subject_kind -> Text,
+        subject_id -> BigInt,
+        subject_name -> Text,
+        state -> Text,
+        since_us -> BigInt,
+        fired_at_us -> Nullable<BigInt>,
+        acknowledged_at_us -> Nullable<BigInt>,
+        acknowledged_by -> Nullable<Text>,
+        note -> Nullable<Text>,
+        ended_at_us -> Nullable<BigInt>,
+        reason -> Nullable<Text>,
+        value -> Double,
+        notified_at_us -> Nullable<BigInt>,
+        revision -> BigInt,
+        created_at_us -> BigInt,
+        updated_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    alert_changes (alert_id, number) {
+        alert_id -> BigInt,
+        number -> BigInt,
+        at_us -> BigInt,
+        from_state -> Nullable<Text>,
+        to_state -> Text,
+        value -> Double,
+        actor -> Text,
+        note -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    alert_targets (id) {
+        id -> BigInt,
+        name -> Text,
+        kind -> Text,
+        enabled -> Bool,
+        spec -> Text,
+        secret -> Nullable<Text>,
+        revision -> BigInt,
+        created_by -> Text,
+        created_at_us -> BigInt,
+        updated_at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    alert_deliveries (id) {
+        id -> BigInt,
+        alert_id -> Nullable<BigInt>,
+        target_id -> BigInt,
+        target_name -> Text,
+        event -> Text,
+        message -> Text,
+        state -> Text,
+        tries -> BigInt,
+        due_at_us -> Nullable<BigInt>,
+        created_at_us -> BigInt,
+        finished_at_us -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    alert_tries (delivery_id, number) {
+        delivery_id -> BigInt,
+        number -> BigInt,
+        at_us -> BigInt,
+        status -> Nullable<BigInt>,
+        error -> Nullable<Text>,
+    }
+}
+
 diesel::joinable!(servers -> pools (pool_id));
 diesel::joinable!(agents -> servers (server_id));
 diesel::joinable!(attempts -> tasks (task_id));

@@ -8,10 +8,14 @@ use diesel::{
 };
 
 /// Tables whose ids the database counts up.
-const COUNTED: [&str; 10] = [
+const COUNTED: [&str; 14] = [
     "pools",
     "servers",
     "maintenance_windows",
+    "alert_rules",
+    "alerts",
+    "alert_targets",
+    "alert_deliveries",
     "enrollments",
     "tasks",
     "operations",
@@ -20,6 +24,8 @@ const COUNTED: [&str; 10] = [
     "tokens",
     "sessions",
 ];
+/// Tables in which there is something from the start.
+const SEEDED: [&str; 2] = ["audit_head", "alert_rules"];
 /// Rows that are inserted by one statement; `SQLite` takes 32,766 parameters.
 const STEP: usize = 500;
 
@@ -139,6 +145,32 @@ tables! {
         back_to: Option<String>, due_at_us: Option<i64>, revision: i64, created_by: String, created_at_us: i64,
         updated_at_us: i64,
     }
+    alert_rules (id) {
+        id: i64, name: String, enabled: bool, spec: String, revision: i64, created_by: String, created_at_us: i64,
+        updated_at_us: i64,
+    }
+    alerts (id) {
+        id: i64, rule_id: i64, rule_name: String, severity: String, metric: Option<String>, subject_kind: String,
+        subject_id: i64, subject_name: String, state: String, since_us: i64, fired_at_us: Option<i64>,
+        acknowledged_at_us: Option<i64>, acknowledged_by: Option<String>, note: Option<String>,
+        ended_at_us: Option<i64>, reason: Option<String>, value: f64, notified_at_us: Option<i64>, revision: i64,
+        created_at_us: i64, updated_at_us: i64,
+    }
+    alert_changes (alert_id, number) {
+        alert_id: i64, number: i64, at_us: i64, from_state: Option<String>, to_state: String, value: f64,
+        actor: String, note: Option<String>,
+    }
+    alert_targets (id) {
+        id: i64, name: String, kind: String, enabled: bool, spec: String, secret: Option<String>, revision: i64,
+        created_by: String, created_at_us: i64, updated_at_us: i64,
+    }
+    alert_deliveries (id) {
+        id: i64, alert_id: Option<i64>, target_id: i64, target_name: String, event: String, message: String,
+        state: String, tries: i64, due_at_us: Option<i64>, created_at_us: i64, finished_at_us: Option<i64>,
+    }
+    alert_tries (delivery_id, number) {
+        delivery_id: i64, number: i64, at_us: i64, status: Option<i64>, error: Option<String>,
+    }
     enrollments (id) {
         id: i64, name: String, pool_id: Option<i64>, tags: String, max_uses: i64, uses: i64, expires_at_us: i64,
         created_by: String, created_at_us: i64, secret_digest: String,
@@ -206,9 +238,9 @@ pub(super) fn differs(table: &str) -> Failure {
     corrupt(format!("a row of {table} was read back differently from how it was written; nothing was kept"))
 }
 
-/// Whether anything was ever written.
+/// Whether anything was ever written by somebody.
 pub(super) fn has_data(connection: &mut AnyConnection) -> Result<bool, Failure> {
-    let rows: u64 = count(connection)?.iter().filter(|(name, _)| *name != "audit_head").map(|(_, rows)| rows).sum();
+    let rows: u64 = count(connection)?.iter().filter(|(name, _)| !SEEDED.contains(name)).map(|(_, rows)| rows).sum();
     Ok(rows > 0)
 }
 
@@ -223,8 +255,10 @@ pub(super) fn clear(connection: &mut AnyConnection) -> Result<(), Failure> {
 
 /// Copies and compares everything into a database that is empty.
 pub(super) fn copy_all(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<Copied, Failure> {
-    // The migration put its only row there; the copy brings its own.
-    to.batch_execute("DELETE FROM audit_head")?;
+    // Migrations put something there; the copy brings its own.
+    for name in SEEDED {
+        to.batch_execute(&format!("DELETE FROM {name}"))?;
+    }
     let copied = copy_tables(from, to)?;
     set_sequences(to)?;
     Ok(copied)

@@ -1,7 +1,7 @@
 //! Backups, restores and copies bring everything that is about agents, and ids go on after it.
 
 use crate::{
-    containers, maintenance, on_both,
+    alerts, containers, maintenance, on_both,
     store::{Process, Store, agents_task, at, change, entry, placement, seal},
     tasks::write,
 };
@@ -14,7 +14,10 @@ use domain::{
     },
     identity::Sessions,
     ids::ServerId,
-    observability::{Metric, Readings, Sample, Samples},
+    observability::{
+        Metric, Readings, Sample, Samples,
+        alerts::{AlertRules, Alerts},
+    },
     page::{Page, PageRequest},
     scheduling::{AttemptEnd, AttemptStep, Task, TaskFilter, Tasks},
 };
@@ -34,6 +37,10 @@ async fn fill(store: &Store) {
     for _ in 0..2 {
         maintenance::planned(store, server.id, 60, 30).await;
     }
+    let gone = store.rules.all().await.unwrap().remove(0);
+    store.rules.delete(gone, change("alert_rule.delete")).await.unwrap();
+    let rule = alerts::rule(store, "hot").await;
+    alerts::fired(store, &rule, server.id.0, 10).await;
     store.containers.report(server.id, containers::report(&[("a", "web"), ("b", "db")]), at(66)).await.unwrap();
     for n in 0..2 {
         let task = store.tasks.create(agents_task(&format!("task-{n}")), change("task.create")).await.unwrap().value;
@@ -67,6 +74,10 @@ async fn check_same(store: &Store, there: &Process) {
     let windows =
         async |process: &Process| process.windows.list(WindowFilter::default(), PageRequest::default()).await.unwrap();
     assert_eq!(windows(there).await, windows(store).await);
+    assert_eq!(there.rules.all().await.unwrap(), store.rules.all().await.unwrap());
+    let [alert] = store.alerts.open().await.unwrap().try_into().unwrap();
+    assert_eq!(there.alerts.history(alert.id).await.unwrap(), store.alerts.history(alert.id).await.unwrap());
+    assert_eq!(there.alerts.open().await.unwrap(), [alert]);
     let containers = async |process: &Process| {
         process.containers.list(ContainerFilter::default(), PageRequest::default()).await.unwrap()
     };
@@ -81,6 +92,8 @@ async fn check_same(store: &Store, there: &Process) {
     // Ids go on after those that came with the copy.
     assert_eq!(there.enrollment("next").await.id.0, 3);
     assert_eq!(maintenance::planned(there, server, 60, 30).await.id.0, 3);
+    let rule = alerts::rule(there, "next").await;
+    assert_eq!((rule.id.0, alerts::fired(there, &rule, server.0, 10).await.id.0), (11, 2));
     let task = there.tasks.create(agents_task("next"), change("task.create")).await.unwrap().value;
     there.tasks.place(vec![placement(&task, server)]).await.unwrap();
     assert_eq!(operations(there).await[0].id.0, 3);

@@ -20,9 +20,9 @@ use domain::{
     units::Resources,
 };
 use infra_diesel::{
-    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselContainers, DieselEnrollments,
-    DieselMaintenanceWindows, DieselOperations, DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens,
-    DieselUsers, migrate,
+    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAlertRules, DieselAlerts, DieselAuditLog,
+    DieselContainers, DieselEnrollments, DieselMaintenanceWindows, DieselOperations, DieselPools, DieselServers,
+    DieselSessions, DieselTasks, DieselTokens, DieselUsers, migrate,
 };
 use std::{
     fmt::Debug,
@@ -44,6 +44,8 @@ pub(crate) struct Process {
     pub(crate) operations: DieselOperations,
     pub(crate) containers: DieselContainers,
     pub(crate) pools: DieselPools,
+    pub(crate) rules: DieselAlertRules,
+    pub(crate) alerts: DieselAlerts,
     pub(crate) tasks: DieselTasks,
     pub(crate) users: DieselUsers,
     pub(crate) tokens: DieselTokens,
@@ -77,6 +79,8 @@ impl Process {
             operations: DieselOperations::new(database.clone()),
             containers: DieselContainers::new(database.clone()),
             pools: DieselPools::new(database.clone()),
+            rules: DieselAlertRules::new(database.clone()),
+            alerts: DieselAlerts::new(database.clone()),
             tasks: DieselTasks::new(database.clone()),
             users: DieselUsers::new(database.clone()),
             tokens: DieselTokens::new(database.clone()),

@@ -18,6 +18,9 @@ use domain::{
 use infra_diesel::{DatabaseUrl, SchemaState, migrate, schema_state};
 use std::path::Path;
 
+/// The number of the newest version.
+const NEWEST: u32 = 9;
+
 fn migrations(database: &str) -> FileBasedMigrations {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
     FileBasedMigrations::from_path(root.join(database)).unwrap()
@@ -56,13 +59,16 @@ where
     connection.batch_execute(FIRST_DATA).unwrap();
 }
 
+/// The versions that come after one. Samples have a file of their own on SQLite.
+fn later(url: &DatabaseUrl, version: u32) -> Vec<String> {
+    let has_samples = url.sqlite_path().is_none();
+    let day = |number: u32| if number <= 4 { "20261125" } else { "20261130" };
+    let numbers = (version + 1..=NEWEST).filter(|number| *number != 7 || has_samples);
+    numbers.map(|number| format!("{}{number:06}", day(number))).collect()
+}
+
 async fn check_kept(url: &DatabaseUrl, backups: &Path) {
-    // Samples have a file of their own on SQLite.
-    let of_samples = url.sqlite_path().is_none().then_some("20261130000007");
-    let mut later = vec!["20261125000002", "20261125000003", "20261125000004", "20261130000005", "20261130000006"];
-    later.extend(of_samples);
-    later.push("20261130000008");
-    let later: Vec<String> = later.into_iter().map(str::to_owned).collect();
+    let later = later(url, 1);
     assert_eq!(schema_state(url).unwrap(), SchemaState::Behind(later.clone()));
     assert_eq!(migrate(url, backups).unwrap().applied, later);
     assert_eq!(schema_state(url).unwrap(), SchemaState::Current);
@@ -94,12 +100,12 @@ async fn check_kept(url: &DatabaseUrl, backups: &Path) {
 }
 
 /// Takes the later migrations back, and fails unless what the first version looked for is there again.
-fn check_back<C, S>(connection: &mut C, source: &FileBasedMigrations, mut lines: S)
+fn check_back<C, S>(connection: &mut C, source: &FileBasedMigrations, versions: usize, mut lines: S)
 where
     C: MigrationHarness<C::Backend> + Connection,
     S: FnMut(&mut C, &str) -> Vec<String>,
 {
-    for _ in 0..6 {
+    for _ in 0..versions {
         connection.revert_last_migration(source.clone()).unwrap();
     }
     assert_eq!(lines(connection, TAGS), ["1 env=prod", "1 team="]);
@@ -115,7 +121,7 @@ async fn servers_and_tags_of_the_first_version_are_kept_on_sqlite() {
     let open = || SqliteConnection::establish(path.to_str().unwrap()).unwrap();
     make_first(&mut open(), migrations("sqlite"));
     check_kept(&url, &directory.path().join("backups")).await;
-    check_back(&mut open(), &migrations("sqlite"), |connection, query| {
+    check_back(&mut open(), &migrations("sqlite"), later(&url, 1).len(), |connection, query| {
         sql_query(query).load::<Line>(connection).unwrap().into_iter().map(|line| line.line).collect()
     });
 }
@@ -127,7 +133,7 @@ async fn servers_and_tags_of_the_first_version_are_kept_on_postgres() {
     let open = || PgConnection::establish(text).unwrap();
     make_first(&mut open(), migrations("postgres"));
     check_kept(&url, &std::env::temp_dir()).await;
-    check_back(&mut open(), &migrations("postgres"), |connection, query| {
+    check_back(&mut open(), &migrations("postgres"), later(&url, 1).len(), |connection, query| {
         sql_query(query).load::<Line>(connection).unwrap().into_iter().map(|line| line.line).collect()
     });
 }
@@ -153,7 +159,7 @@ where
 }
 
 async fn check_nothing_barred(url: &DatabaseUrl, backups: &Path) {
-    assert_eq!(migrate(url, backups).unwrap().applied, ["20261130000005", "20261130000006", "20261130000008"]);
+    assert_eq!(migrate(url, backups).unwrap().applied, later(url, 4));
     let process = Process::open(url);
     let task = process.tasks.get(TaskId(1)).await.unwrap();
     assert_eq!((task.status, task.attempt, task.revision), (TaskStatus::Pending, 1, 4));
@@ -167,8 +173,9 @@ async fn nothing_is_barred_to_tasks_of_the_fourth_version_on_sqlite() {
     let path = directory.path().join("starlink.db");
     let open = || SqliteConnection::establish(path.to_str().unwrap()).unwrap();
     make_fourth(&mut open(), &migrations("sqlite"));
-    check_nothing_barred(&DatabaseUrl::Sqlite(path.clone()), &directory.path().join("backups")).await;
-    for _ in 0..3 {
+    let url = DatabaseUrl::Sqlite(path.clone());
+    check_nothing_barred(&url, &directory.path().join("backups")).await;
+    for _ in later(&url, 4) {
         open().revert_last_migration(migrations("sqlite")).unwrap();
     }
     let lines: Vec<Line> = sql_query(TASKS).load(&mut open()).unwrap();
@@ -182,7 +189,7 @@ async fn nothing_is_barred_to_tasks_of_the_fourth_version_on_postgres() {
     let open = || PgConnection::establish(text).unwrap();
     make_fourth(&mut open(), &migrations("postgres"));
     check_nothing_barred(&url, &std::env::temp_dir()).await;
-    for _ in 0..3 {
+    for _ in later(&url, 4) {
         open().revert_last_migration(migrations("postgres")).unwrap();
     }
     let lines: Vec<Line> = sql_query(TASKS).load(&mut open()).unwrap();
