@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has done its work, in its helpers too")]
 
 mod agents;
+mod alerts;
 mod api_document;
 mod audit;
 mod bad_input;

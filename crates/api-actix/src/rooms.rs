@@ -56,7 +56,7 @@ pub fn blueprint() -> Blueprint {
             ("pools", "Resource pools: groups of servers with quotas and a placement strategy."),
             ("scheduling", "Tasks, where they run and why they do not, and the ledger of what they hold."),
             ("containers", "Containers and images, as the engines on the servers have them."),
-            ("observability", "What servers were measured to be at: samples, trends, percentiles."),
+            ("observability", "What servers were measured to be at: samples, trends, percentiles, alerts."),
         ],
         handmade: vec![fleet::handmade(), containers::handmade()],
         notes,

@@ -2,6 +2,7 @@
 
 use crate::{
     adapters::{Argon2Hasher, Cost, FileHeads, OsEntropy},
+    alerting::Alerting,
     config::Config,
     data_dir::{DataDir, DataDirError, KeyOrigin, read_or_create_key},
 };
@@ -191,6 +192,8 @@ pub struct Services {
     pub sample_rows: Arc<DieselSamples>,
     /// What was measured, and what is made of it.
     pub samples: Arc<SampleService>,
+    /// Alerts.
+    pub alerts: Alerting,
     /// Counts what there is.
     pub dashboard: Arc<DashboardService>,
     /// Takes in what Prometheus sends.
@@ -244,6 +247,7 @@ impl Services {
         let containers = ContainerService::new(rows.container_ports(site, machine, engines, presence, log.clone()));
         let sample_rows = Arc::new(DieselSamples::open(&site.url, DatabaseOptions::default())?);
         let dashboard = Arc::new(DashboardService::new(rows.dashboard_ports()));
+        let alerts = rows.alerting(machine, &sample_rows);
         let sample_ports = rows.sample_ports(machine, sample_rows.clone());
         let Rows { servers, enrollments, pools, tasks, .. } = rows;
         let task_ports = TaskPorts { tasks, desk, images, clock: clock.clone(), seal: site.seal.clone() };
@@ -253,6 +257,7 @@ impl Services {
             sample_rows,
             samples: Arc::new(SampleService::new(sample_ports.clone())),
             remote_write: Arc::new(RemoteWriteService::new(sample_ports)),
+            alerts,
             dashboard,
             scheduler: Arc::new(scheduler),
             bell,
@@ -346,6 +351,10 @@ impl Rows {
         let windows = Arc::new(DieselMaintenanceWindows::new(self.database.clone()));
         let (servers, pools) = (self.servers.clone(), self.pools.clone());
         SamplePorts { samples, servers, windows, pools, clock: machine.clock.clone() }
+    }
+
+    fn alerting(&self, machine: &Machine, samples: &Arc<DieselSamples>) -> Alerting {
+        Alerting::new(&self.database, self.servers.clone(), samples, machine)
     }
 
     fn maintenance_ports(&self, machine: &Machine, presence: &Arc<Presence>) -> MaintenancePorts {

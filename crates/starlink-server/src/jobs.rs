@@ -45,6 +45,10 @@ enum Job {
     AgentsTouch,
     /// Has maintenance windows begin and end.
     MaintenanceTurn,
+    /// Has alerts begin and end.
+    AlertsTurn,
+    /// Lets go of alerts that ended long ago.
+    AlertsForget,
 }
 
 /// What the configuration says about times.
@@ -53,6 +57,7 @@ pub struct Periods {
     audit_retention: Option<TimeDelta>,
     sample_retention: TimeDelta,
     agent_grace: Duration,
+    alert_interval: Duration,
 }
 
 impl Periods {
@@ -64,12 +69,13 @@ impl Periods {
             audit_retention: (days > 0).then(|| TimeDelta::days(days.into())),
             sample_retention: TimeDelta::days(config.sample_retention_days.into()),
             agent_grace: Duration::from_secs(config.agent_grace_seconds.into()),
+            alert_interval: Duration::from_secs(config.alert_interval_seconds.into()),
         }
     }
 }
 
 impl Job {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::HeadNote,
         Self::RefusalsClose,
         Self::TokensTouch,
@@ -80,6 +86,8 @@ impl Job {
         Self::AgentsWatch,
         Self::AgentsTouch,
         Self::MaintenanceTurn,
+        Self::AlertsTurn,
+        Self::AlertsForget,
     ];
 
     fn name(self) -> &'static str {
@@ -94,6 +102,8 @@ impl Job {
             Self::AgentsWatch => "agents_watch",
             Self::AgentsTouch => "agents_touch",
             Self::MaintenanceTurn => "maintenance_turn",
+            Self::AlertsTurn => "alerts_turn",
+            Self::AlertsForget => "alerts_forget",
         }
     }
 
@@ -101,7 +111,13 @@ impl Job {
     /// what this process alone has in memory, or in its data directory.
     fn is_shared(self) -> bool {
         match self {
-            Self::Sweep | Self::AuditPrune | Self::SamplesSeal | Self::SamplesForget | Self::MaintenanceTurn => true,
+            Self::Sweep
+            | Self::AuditPrune
+            | Self::SamplesSeal
+            | Self::SamplesForget
+            | Self::MaintenanceTurn
+            | Self::AlertsTurn
+            | Self::AlertsForget => true,
             Self::HeadNote | Self::RefusalsClose | Self::TokensTouch | Self::AgentsWatch | Self::AgentsTouch => false,
         }
     }
@@ -116,7 +132,8 @@ impl Job {
             Self::MaintenanceTurn => 1,
             Self::HeadNote | Self::TokensTouch | Self::SamplesSeal => 60,
             Self::Sweep => 600,
-            Self::AuditPrune | Self::SamplesForget => 3600,
+            Self::AlertsTurn => return periods.alert_interval,
+            Self::AuditPrune | Self::SamplesForget | Self::AlertsForget => 3600,
         })
     }
 }
@@ -177,9 +194,19 @@ impl Jobs {
         }
     }
 
+    /// Every process judges, which writes nothing; where there is something to write, one of them does.
+    async fn alerts_turn(&self) -> Result<()> {
+        let round = self.services.alerts.watch.alerts_judge().await?;
+        if round.is_idle() || self.is_ours(Job::AlertsTurn).await? {
+            self.services.alerts.watch.alerts_settle(round).await?;
+        }
+        Ok(())
+    }
+
     async fn once(&self, job: Job) -> Result<()> {
         // A lease is a write, and what has nothing to do is no reason for one.
-        if !self.is_due(job).await? || !self.is_ours(job).await? {
+        let asks_itself = job == Job::AlertsTurn;
+        if !asks_itself && (!self.is_due(job).await? || !self.is_ours(job).await?) {
             return Ok(());
         }
         match job {
@@ -189,6 +216,8 @@ impl Jobs {
             Job::AgentsWatch => self.services.agents.agents_watch().await,
             Job::AgentsTouch => self.services.agents.agents_touch().await,
             Job::MaintenanceTurn => self.services.maintenance.maintenance_turn().await,
+            Job::AlertsTurn => self.alerts_turn().await,
+            Job::AlertsForget => self.services.alerts.watch.alerts_forget().await,
             Job::Sweep => self.services.sessions.sessions_sweep().await.map(|_| ()),
             Job::SamplesSeal => self.services.samples.samples_seal().await,
             Job::SamplesForget => self.services.samples.samples_forget(self.periods.sample_retention).await,

@@ -1,6 +1,7 @@
 //! `StarLink`'s server: configuration, wiring, background jobs, start and stop. No decisions.
 
 pub mod adapters;
+pub mod alerting;
 pub mod bootstrap;
 pub mod cli;
 pub mod commands;

@@ -1,5 +1,6 @@
 //! What was measured, over HTTP.
 
+mod alerts;
 mod dashboard;
 mod export;
 mod overview;
@@ -14,6 +15,7 @@ use paperclip::actix::web::{self, ServiceConfig};
 /// This room's routes.
 pub fn routes(config: &mut ServiceConfig<'_>) {
     reports::routes(config);
+    alerts::routes(config);
     config
         .service(
             web::resource("/servers/{id}/metrics")

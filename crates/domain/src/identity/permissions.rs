@@ -278,6 +278,24 @@ operations! {
     DashboardSummary = "dashboard_summary", "dashboard.summary", Access::Read(Room::Observability);
     /// Look at how the fleet is.
     DashboardHealth = "dashboard_health", "dashboard.health", Access::Read(Room::Observability);
+    /// Make a rule that makes alerts.
+    AlertRuleCreate = "alert_rule_create", "alert_rule.create", Access::Change(Room::Observability);
+    /// List rules that make alerts.
+    AlertRuleList = "alert_rule_list", "alert_rule.list", Access::Read(Room::Observability);
+    /// Look at a rule that makes alerts.
+    AlertRuleGet = "alert_rule_get", "alert_rule.get", Access::Read(Room::Observability);
+    /// Change a rule that makes alerts.
+    AlertRuleUpdate = "alert_rule_update", "alert_rule.update", Access::Change(Room::Observability);
+    /// Remove a rule that makes alerts.
+    AlertRuleDelete = "alert_rule_delete", "alert_rule.delete", Access::Change(Room::Observability);
+    /// Show what a rule would have done.
+    AlertRulePreview = "alert_rule_preview", "alert_rule.preview", Access::Read(Room::Observability);
+    /// List alerts.
+    AlertList = "alert_list", "alert.list", Access::Read(Room::Observability);
+    /// Look at an alert.
+    AlertGet = "alert_get", "alert.get", Access::Read(Room::Observability);
+    /// Say that somebody is on an alert.
+    AlertAcknowledge = "alert_acknowledge", "alert.acknowledge", Access::Change(Room::Observability);
     /// Compare what is reserved with what tasks hold.
     LedgerCheck = "ledger_check", "ledger.check", Access::Read(Room::Scheduling);
     /// Set what is reserved to what tasks hold.

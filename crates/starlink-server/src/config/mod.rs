@@ -71,6 +71,8 @@ pub struct Config {
     pub task_patience_seconds: u32,
     /// How many seconds an agent may be silent before its server is offline.
     pub agent_grace_seconds: u32,
+    /// How often alerts are judged, in seconds.
+    pub alert_interval_seconds: u32,
     /// The agent of this machine; `None` if there is to be none.
     pub local_agent: Option<LocalAgent>,
     /// The file with users of image registries.
@@ -136,6 +138,7 @@ impl Config {
             Setting::SampleRetentionDays => self.sample_retention_days.into(),
             Setting::TaskPatienceSeconds => self.task_patience_seconds.into(),
             Setting::AgentGraceSeconds => self.agent_grace_seconds.into(),
+            Setting::AlertIntervalSeconds => self.alert_interval_seconds.into(),
             Setting::NoLocalAgent => self.local_agent.is_none().into(),
             Setting::AllowExec => self.local_agent.as_ref()?.allow_exec.into(),
             Setting::ExecUser => self.local_agent.as_ref()?.exec_user.clone()?.into(),
@@ -183,6 +186,7 @@ impl Reader {
         let sample_retention_days = self.value(Setting::SampleRetentionDays, values::sample_days);
         let task_patience_seconds = self.value(Setting::TaskPatienceSeconds, values::patience_seconds);
         let agent_grace_seconds = self.value(Setting::AgentGraceSeconds, values::grace_seconds);
+        let alert_interval_seconds = self.value(Setting::AlertIntervalSeconds, values::interval_seconds);
         let registry_auth = self.given(Setting::RegistryAuth, values::path);
         let local_agent = self.local_agent(registry_auth.clone());
         let insecure_registries = self.list(Setting::InsecureRegistry, values::registry);
@@ -206,6 +210,7 @@ impl Reader {
             sample_retention_days: sample_retention_days?,
             task_patience_seconds: task_patience_seconds?,
             agent_grace_seconds: agent_grace_seconds?,
+            alert_interval_seconds: alert_interval_seconds?,
             local_agent: local_agent?,
             registry_auth,
             insecure_registries,

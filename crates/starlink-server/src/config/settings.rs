@@ -94,6 +94,8 @@ settings! {
         "Seconds that a task waits for room before a server is kept free for it";
     AgentGraceSeconds = "agent_grace_seconds", Kind::Number, "SECONDS", Fallback::Value("60"),
         "Seconds without a word from an agent after which its server is offline";
+    AlertIntervalSeconds = "alert_interval_seconds", Kind::Number, "SECONDS", Fallback::Value("15"),
+        "Seconds after which alerts are judged anew";
     NoLocalAgent = "no_local_agent", Kind::Switch, "BOOL", Fallback::Value("false"),
         "Whether the machine that the server runs on is left alone; otherwise it joins the fleet";
     AllowExec = "allow_exec", Kind::Switch, "BOOL", Fallback::Value("false"),

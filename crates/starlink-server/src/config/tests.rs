@@ -45,6 +45,7 @@ fn example(setting: Setting) -> (&'static str, &'static [(&'static str, &'static
         Setting::SampleRetentionDays => ("45", &[]),
         Setting::TaskPatienceSeconds => ("30", &[]),
         Setting::AgentGraceSeconds => ("5", &[]),
+        Setting::AlertIntervalSeconds => ("1", &[]),
         Setting::ExecUser => ("builder", &[]),
         Setting::AllowMount => ("/srv/data", &[]),
         Setting::DockerSocket => ("/run/podman/podman.sock", &[]),

@@ -61,6 +61,10 @@ pub(super) fn grace_seconds(text: &str) -> Result<u32, String> {
     number(text, 1, 86_400)
 }
 
+pub(super) fn interval_seconds(text: &str) -> Result<u32, String> {
+    number(text, 1, 300)
+}
+
 pub(super) fn absolute(text: &str) -> Result<std::path::PathBuf, String> {
     let path = path(text)?;
     if path.is_absolute() { Ok(path) } else { Err(format!("must be an absolute path, not {text:?}")) }

@@ -16,6 +16,7 @@ mod preview;
 mod quiet;
 mod rule;
 mod scene;
+mod service;
 mod watch;
 
 pub use alert::{Alert, AlertChange, AlertFilter, AlertReason, AlertState, Subject, SubjectKind, Verdict};
@@ -32,4 +33,5 @@ pub use rule::{
     Comparison, Condition, ConditionDraft, ConditionPatch, MAX_FOR_MINUTES, MOST_TARGETS, NewRule, Rule, RulePatch,
     RuleSpec, Selector, SelectorPatch, Severity, parse_for_minutes,
 };
+pub use service::{AlertPorts, AlertService, Seen};
 pub use watch::{AlertWatch, Round, WatchPorts};

@@ -22,8 +22,8 @@ use std::{
 /// How far back samples are looked for at least that came before anything was judged.
 const UNSEEN: TimeDelta = TimeDelta::hours(1);
 
-/// Up to which sample each rule has judged a server.
-pub(super) type JudgedUntil = HashMap<(RuleId, ServerId), Timestamp>;
+/// Up to which sample each rule, at one of its revisions, has judged a server.
+pub(super) type JudgedUntil = HashMap<(RuleId, i64, ServerId), Timestamp>;
 
 /// Rules, whom they watch, and what is known of those.
 pub(super) struct Scene {
@@ -157,7 +157,7 @@ impl Scene {
             return None;
         }
         let look = |from, alone| Some(Look { rule: rule.id, server, from, alone });
-        let before = judged.get(&(rule.id, server)).copied();
+        let before = judged.get(&(rule.id, rule.revision, server)).copied();
         let seen = before == Some(newest.at);
         match self.alert(rule.id, Subject::Server(server)) {
             None if seen || rule.spec.condition.level(value) == Level::Quiet => None,
@@ -165,7 +165,11 @@ impl Scene {
             // Whether the hours are quiet may be different although nothing was measured.
             Some(_) if seen => look(newest.at, true),
             Some(alert) if alert.state == AlertState::Pending => look(alert.since, false),
-            Some(_) => look(before.unwrap_or(newest.at - UNSEEN), false),
+            Some(alert) => {
+                // What came before it fired says nothing of whether it is over.
+                let fired = alert.fired_at.unwrap_or(alert.since);
+                look(before.unwrap_or(newest.at - UNSEEN).max(fired), false)
+            }
         }
     }
 
@@ -195,7 +199,7 @@ impl Scene {
         for rule in self.in_force() {
             let Some(metric) = rule.spec.condition.metric() else { continue };
             for server in self.heard(rule) {
-                let key = (rule.id, server.id);
+                let key = (rule.id, rule.revision, server.id);
                 let fresh = |sample: &&Sample| self.now - sample.at <= STALE && sample.readings.get(metric).is_some();
                 let newest = self.newest.get(&server.id).filter(fresh).map(|sample| sample.at);
                 if let Some(at) = newest.or_else(|| before.get(&key).copied()) {
