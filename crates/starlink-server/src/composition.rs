@@ -29,9 +29,9 @@ use domain::{
     scheduling::{Desk, Engine, Scheduler, TaskPorts, TaskService},
 };
 use infra_diesel::{
-    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAuditLog, DieselContainers, DieselEnrollments,
-    DieselLeases, DieselMaintenanceWindows, DieselOperations, DieselPools, DieselSamples, DieselServers,
-    DieselSessions, DieselTasks, DieselTokens, DieselUsers, MigrationReport, migrate,
+    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAlerts, DieselAuditLog, DieselContainers,
+    DieselEnrollments, DieselLeases, DieselMaintenanceWindows, DieselOperations, DieselPools, DieselSamples,
+    DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers, MigrationReport, migrate,
 };
 use registry_client::{OciRegistries, RegistryOptions, SetupError};
 use starlink_agent::{agent::SystemClock, drivers::docker};
@@ -350,7 +350,8 @@ impl Rows {
     fn sample_ports(&self, machine: &Machine, samples: Arc<DieselSamples>) -> SamplePorts {
         let windows = Arc::new(DieselMaintenanceWindows::new(self.database.clone()));
         let (servers, pools) = (self.servers.clone(), self.pools.clone());
-        SamplePorts { samples, servers, windows, pools, clock: machine.clock.clone() }
+        let alerts = Arc::new(DieselAlerts::new(self.database.clone()));
+        SamplePorts { samples, servers, windows, pools, alerts, clock: machine.clock.clone() }
     }
 
     fn alerting(&self, machine: &Machine, samples: &Arc<DieselSamples>) -> Alerting {

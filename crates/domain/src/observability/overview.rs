@@ -1,6 +1,7 @@
 //! What is to be seen at a glance: how many servers there are and how they are, and what is short where.
 
 use super::{
+    alerts::{Alert, Seen},
     health::{FRESH, HealthState, ServerHealth, health},
     metric::Metric,
     sample::Sample,
@@ -32,6 +33,8 @@ pub struct Overview {
     pub summary: Summary,
     /// Each server, in the order of their ids.
     pub servers: Vec<Standing>,
+    /// Alerts that fire, whether anybody is on them or not.
+    pub alerts: Vec<Seen>,
     /// What is short, worst first.
     pub bottlenecks: Vec<Bottleneck>,
 }
@@ -107,13 +110,19 @@ pub struct Bottleneck {
 
 /// Puts together what is known of these servers at `now`.
 #[must_use]
-pub fn overview(servers: Vec<Arc<RosterEntry>>, newest: &BTreeMap<ServerId, Sample>, now: Timestamp) -> Overview {
+pub fn overview(
+    servers: Vec<Arc<RosterEntry>>,
+    newest: &BTreeMap<ServerId, Sample>,
+    alerts: Vec<Alert>,
+    now: Timestamp,
+) -> Overview {
     let stand = |server: Arc<RosterEntry>| {
         let newest = newest.get(&server.id).copied();
         Standing { health: health(&server, newest.as_ref(), now), newest, server }
     };
     let servers: Vec<Standing> = servers.into_iter().map(stand).collect();
-    Overview { at: now, summary: summary(&servers, now), bottlenecks: bottlenecks(&servers, now), servers }
+    let alerts = alerts.into_iter().map(|alert| Seen::of(alert, newest, now)).collect();
+    Overview { at: now, summary: summary(&servers, now), alerts, bottlenecks: bottlenecks(&servers, now), servers }
 }
 
 fn summary(servers: &[Standing], now: Timestamp) -> Summary {
@@ -178,7 +187,7 @@ mod tests {
             }
             (ServerId(*id), Sample { at: START - *age, readings })
         });
-        overview(servers.collect(), &newest.collect(), START)
+        overview(servers.collect(), &newest.collect(), Vec::new(), START)
     }
 
     #[test]
@@ -202,7 +211,7 @@ mod tests {
 
     #[test]
     fn nobody_has_nothing() {
-        let nothing = overview(Vec::new(), &BTreeMap::new(), START);
+        let nothing = overview(Vec::new(), &BTreeMap::new(), Vec::new(), START);
         assert_eq!(nothing.summary, Summary::default());
         assert!(nothing.servers.is_empty() && nothing.bottlenecks.is_empty());
     }

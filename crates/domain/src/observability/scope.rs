@@ -1,3 +1,4 @@
+use super::alerts::Subject;
 use crate::{
     Error, Result,
     fleet::{RosterEntry, ServerFilter, ServerSort, Servers, SortKey},
@@ -44,6 +45,16 @@ impl Scope {
             }
         }
         Ok(found)
+    }
+
+    /// Whether an alert is about what is in it: about one of the servers that were found, or about its pool; if nothing
+    /// narrows it, about any pool.
+    #[must_use]
+    pub fn has(&self, subject: Subject, found: &[Arc<RosterEntry>]) -> bool {
+        match subject {
+            Subject::Server(id) => found.binary_search_by_key(&id, |server| server.id).is_ok(),
+            Subject::Pool(id) => *self == Self::default() || *self == Self { pool_id: Some(id), ..Self::default() },
+        }
     }
 
     async fn matching(&self, servers: &dyn Servers) -> Result<Vec<Arc<RosterEntry>>> {

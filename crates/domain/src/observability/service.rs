@@ -1,4 +1,5 @@
 use super::{
+    alerts::{Alert, AlertState, Alerts},
     gather::Gathered,
     intake::judge,
     metric::Metric,
@@ -45,6 +46,8 @@ pub struct SamplePorts {
     pub windows: Arc<dyn MaintenanceWindows>,
     /// Where they belong.
     pub pools: Arc<dyn Pools>,
+    /// What somebody wanted to be told of.
+    pub alerts: Arc<dyn Alerts>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }
@@ -277,7 +280,9 @@ impl SampleService {
         actor.authorize(operation)?;
         let servers = scope.find(&*self.ports.servers).await?;
         let newest = self.ports.samples.newest(servers.iter().map(|server| server.id).collect()).await?;
-        Ok(overview(servers, &newest, self.ports.clock.now()))
+        let shown = |alert: &Alert| alert.state != AlertState::Pending && scope.has(alert.subject, &servers);
+        let alerts: Vec<Alert> = self.ports.alerts.open().await?.into_iter().filter(shown).collect();
+        Ok(overview(servers, &newest, alerts, self.ports.clock.now()))
     }
 
     /// Whose samples an export has.

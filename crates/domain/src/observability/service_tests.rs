@@ -4,7 +4,7 @@ use crate::{
     fleet::{MockMaintenanceWindows, MockServers, ServerFilter, WindowStatus},
     identity::{Role, Room, Scopes},
     ids::WindowId,
-    observability::{FRESH, MockSamples, Readings, fixtures::server},
+    observability::{FRESH, MockSamples, Readings, alerts::MockAlerts, fixtures::server},
     pools::MockPools,
     testing::{TestClock, alice, name},
 };
@@ -61,6 +61,7 @@ fn service_with(count: i64, samples: MockSamples, planned: Vec<Window>) -> Sampl
         servers: Arc::new(servers),
         windows: Arc::new(windows),
         pools: Arc::new(pools),
+        alerts: Arc::new(MockAlerts::new()),
         clock,
     })
 }

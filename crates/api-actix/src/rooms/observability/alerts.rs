@@ -22,7 +22,8 @@ use paperclip::actix::{
     web::{self, ServiceConfig},
 };
 use patches::RulePatchBody;
-use views::{AlertDetailView, AlertView, PreviewView, RuleView};
+pub(super) use views::AlertView;
+use views::{AlertDetailView, PreviewView, RuleView};
 
 /// These routes.
 pub(super) fn routes(config: &mut ServiceConfig<'_>) {

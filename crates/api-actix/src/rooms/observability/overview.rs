@@ -1,6 +1,6 @@
 //! Everything at a glance, to be looked at or downloaded.
 
-use super::{samples::SampleView, scope::ScopeQuery};
+use super::{alerts::AlertView, samples::SampleView, scope::ScopeQuery};
 use crate::{
     ApiError,
     extract::Query,
@@ -81,6 +81,8 @@ pub(super) struct OverviewView {
     summary: SummaryView,
     /// In the order of their ids.
     servers: Vec<StandingView>,
+    /// Those that fire, whether anybody is on them or not.
+    alerts: Vec<AlertView>,
     /// What is in use by 85 percent or more, worst first; at most 50.
     bottlenecks: Vec<BottleneckView>,
 }
@@ -199,6 +201,7 @@ impl From<Overview> for OverviewView {
             generated_at: seen.at,
             summary,
             servers: seen.servers.into_iter().map(|standing| StandingView::new(standing, seen.at)).collect(),
+            alerts: seen.alerts.into_iter().map(AlertView::from).collect(),
             bottlenecks: seen.bottlenecks.into_iter().map(bottleneck).collect(),
         }
     }

@@ -246,7 +246,9 @@ impl AlertService {
 }
 
 impl Seen {
-    fn of(alert: Alert, newest: &BTreeMap<ServerId, Sample>, now: crate::clock::Timestamp) -> Self {
+    /// An alert as it is shown at `now`, by the newest samples.
+    #[must_use]
+    pub fn of(alert: Alert, newest: &BTreeMap<ServerId, Sample>, now: crate::clock::Timestamp) -> Self {
         let watched = alert.metric.filter(|_| alert.is_open());
         let newest = alert.subject.server().filter(|_| watched.is_some()).and_then(|id| newest.get(&id)).copied();
         let fresh = |sample: &Sample| now - sample.at <= STALE;

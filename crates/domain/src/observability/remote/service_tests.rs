@@ -3,7 +3,7 @@ use crate::{
     Error,
     fleet::{Architecture, MockMaintenanceWindows, MockServers, NewServer, RosterEntry, Server, ServerStatus},
     identity::{Role, Room, Scopes},
-    observability::MockSamples,
+    observability::{MockSamples, alerts::MockAlerts},
     page::Page,
     pools::MockPools,
     testing::{TestClock, alice, name},
@@ -45,6 +45,7 @@ fn service(samples: MockSamples) -> RemoteWriteService {
         servers: Arc::new(servers),
         windows: Arc::new(MockMaintenanceWindows::new()),
         pools: Arc::new(MockPools::new()),
+        alerts: Arc::new(MockAlerts::new()),
         clock,
     })
 }

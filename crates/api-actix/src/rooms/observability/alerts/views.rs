@@ -142,7 +142,7 @@ struct SubjectView {
 /// One occurrence of a rule on a server or pool.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Alert")]
-pub(super) struct AlertView {
+pub(in crate::rooms::observability) struct AlertView {
     id: i64,
     rule_id: i64,
     rule_name: String,
