@@ -185,12 +185,35 @@ fn is_root(series: &Series) -> bool {
     series.label("mountpoint") == Some("/") && series.label("fstype") != Some("rootfs")
 }
 
+/// What interfaces are called that count what others count, as our agents have it. They ask the kernel what is hardware,
+/// which labels do not tell.
+const INNER_NETWORKS: [&str; 20] = [
+    "bond",
+    "br-",
+    "bridge",
+    "cali",
+    "cilium",
+    "cni",
+    "docker",
+    "dummy",
+    "flannel",
+    "ifb",
+    "kube",
+    "lxc",
+    "podman",
+    "tailscale",
+    "tap",
+    "tun",
+    "veth",
+    "virbr",
+    "vnet",
+    "wg",
+];
+
 /// Whether what goes through it goes through another one as well, or does not leave the machine.
 fn is_inner_network(device: &str) -> bool {
-    const PREFIXES: [&str; 11] =
-        ["veth", "docker", "br-", "virbr", "vnet", "tap", "cali", "cni", "flannel", "bond", "podman"];
     // With a dot it is a VLAN of another one.
-    device == "lo" || device.contains('.') || PREFIXES.iter().any(|prefix| device.starts_with(prefix))
+    device == "lo" || device.contains('.') || INNER_NETWORKS.iter().any(|prefix| device.starts_with(prefix))
 }
 
 /// Whether what is read from it is read from another one as well, or from no disk.

@@ -86,7 +86,9 @@ fn what_is_counted_twice_is_left_out() {
     for device in ["eth0", "enp3s0f1", "wlan0", "ib0", "br0", "brain"] {
         check("node_network_receive_bytes_total", "device", device, false);
     }
-    for device in ["lo", "veth12ab", "docker0", "br-0a1b", "virbr0", "eth0.100", "bond0", "cali1", "flannel.1"] {
+    for device in
+        ["lo", "veth12ab", "docker0", "br-0a1b", "virbr0", "eth0.100", "bond0", "cali1", "flannel.1", "wg0", "tun3"]
+    {
         check("node_network_transmit_bytes_total", "device", device, true);
     }
     for (device, expected) in [("sda", false), ("nvme0n1", false), ("dm-0", true), ("md127", true), ("loop3", true)] {
