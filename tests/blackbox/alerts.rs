@@ -107,6 +107,9 @@ async fn an_alert_fires_is_acknowledged_and_ends(backend: Backend) {
     let alert = one(&admin, &format!("server_id={edge}&rule_id={hot}&severity=warning")).await;
     let id = &alert["id"];
     let shown = becomes(&admin, id, "firing").await;
+    let seen = admin.get("/overview").await.expect(200);
+    assert_eq!((seen.at("/alerts/0/id"), seen.at("/alerts/1")), (id.clone(), Value::Null), "{}", seen.text);
+    assert_eq!(admin.get("/overview?cluster=elsewhere").await.expect(200).at("/alerts"), json!([]));
     assert_eq!(shown.header("etag"), Some("\"1\""));
     let expected = json!({
         "id": id, "rule_id": hot, "rule_name": "hot", "severity": "warning", "state": "firing", "metric": "cpu_usage",
