@@ -1,6 +1,7 @@
 //! Alerts over HTTP, and when they begin and end by themselves.
 
 mod rules;
+mod targets;
 
 use crate::{
     PROGRAM,

@@ -33,7 +33,7 @@ pub use fleet::{DieselAgents, DieselEnrollments, DieselMaintenanceWindows, Diese
 pub use identity::{DieselSessions, DieselTokens, DieselUsers};
 pub use leases::DieselLeases;
 pub use migrate::{MigrationReport, SchemaState, migrate, schema_state};
-pub use observability::{DieselAlertRules, DieselAlerts, DieselSamples};
+pub use observability::{DieselAlertRules, DieselAlertTargets, DieselAlerts, DieselDeliveries, DieselSamples};
 pub use pools::DieselPools;
 pub use scheduling::DieselTasks;
 pub use transfer::{CopyReport, backup, copy, restore};

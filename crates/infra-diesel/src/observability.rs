@@ -11,7 +11,7 @@ mod merge;
 mod read;
 mod take;
 
-pub use alerts::{DieselAlertRules, DieselAlerts};
+pub use alerts::{DieselAlertRules, DieselAlertTargets, DieselAlerts, DieselDeliveries};
 
 use crate::{
     connection::AnyConnection,

@@ -53,6 +53,9 @@ pub enum StartError {
     /// Registries cannot be asked.
     #[error(transparent)]
     Registries(#[from] SetupError),
+    /// Targets of alerts cannot be told anything.
+    #[error(transparent)]
+    Notifier(#[from] notifier::SetupError),
     /// The users of registries cannot be read.
     #[error("--registry-auth {0}")]
     RegistryAuth(String),
@@ -107,6 +110,8 @@ pub struct Site {
     pub agent_grace: Duration,
     /// How image registries are asked.
     pub registries: RegistryOptions,
+    /// Where targets of alerts may be.
+    pub alert_reach: notifier::Reach,
 }
 
 impl Site {
@@ -127,7 +132,8 @@ impl Site {
             insecure: config.insecure_registries.clone(),
             ..RegistryOptions::default()
         };
-        Ok(Self { data, url, seal, key_origin: key.origin, heads, task_patience, agent_grace, registries })
+        let alert_reach = if config.alert_private_targets { notifier::Reach::Private } else { notifier::Reach::Public };
+        Ok(Self { data, url, seal, key_origin: key.origin, heads, task_patience, agent_grace, registries, alert_reach })
     }
 
     /// What tells this data directory's server apart from others on the same database; the same after each restart.
@@ -247,7 +253,7 @@ impl Services {
         let containers = ContainerService::new(rows.container_ports(site, machine, engines, presence, log.clone()));
         let sample_rows = Arc::new(DieselSamples::open(&site.url, DatabaseOptions::default())?);
         let dashboard = Arc::new(DashboardService::new(rows.dashboard_ports()));
-        let alerts = rows.alerting(machine, &sample_rows);
+        let alerts = rows.alerting(site, machine, &sample_rows)?;
         let sample_ports = rows.sample_ports(machine, sample_rows.clone());
         let Rows { servers, enrollments, pools, tasks, .. } = rows;
         let task_ports = TaskPorts { tasks, desk, images, clock: clock.clone(), seal: site.seal.clone() };
@@ -354,8 +360,13 @@ impl Rows {
         SamplePorts { samples, servers, windows, pools, alerts, clock: machine.clock.clone() }
     }
 
-    fn alerting(&self, machine: &Machine, samples: &Arc<DieselSamples>) -> Alerting {
-        Alerting::new(&self.database, self.servers.clone(), samples, machine)
+    fn alerting(
+        &self,
+        site: &Site,
+        machine: &Machine,
+        samples: &Arc<DieselSamples>,
+    ) -> Result<Alerting, notifier::SetupError> {
+        Alerting::new(&self.database, self.servers.clone(), samples, machine, site.alert_reach)
     }
 
     fn maintenance_ports(&self, machine: &Machine, presence: &Arc<Presence>) -> MaintenancePorts {

@@ -49,6 +49,8 @@ enum Job {
     AlertsTurn,
     /// Lets go of alerts that ended long ago.
     AlertsForget,
+    /// Sends messages to targets of alerts.
+    AlertsTell,
 }
 
 /// What the configuration says about times.
@@ -75,7 +77,7 @@ impl Periods {
 }
 
 impl Job {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::HeadNote,
         Self::RefusalsClose,
         Self::TokensTouch,
@@ -88,6 +90,7 @@ impl Job {
         Self::MaintenanceTurn,
         Self::AlertsTurn,
         Self::AlertsForget,
+        Self::AlertsTell,
     ];
 
     fn name(self) -> &'static str {
@@ -104,6 +107,7 @@ impl Job {
             Self::MaintenanceTurn => "maintenance_turn",
             Self::AlertsTurn => "alerts_turn",
             Self::AlertsForget => "alerts_forget",
+            Self::AlertsTell => "alerts_tell",
         }
     }
 
@@ -118,7 +122,13 @@ impl Job {
             | Self::MaintenanceTurn
             | Self::AlertsTurn
             | Self::AlertsForget => true,
-            Self::HeadNote | Self::RefusalsClose | Self::TokensTouch | Self::AgentsWatch | Self::AgentsTouch => false,
+            // Of what is to be told, a message is in the hands of one process at a time, whichever took it.
+            Self::HeadNote
+            | Self::RefusalsClose
+            | Self::TokensTouch
+            | Self::AgentsWatch
+            | Self::AgentsTouch
+            | Self::AlertsTell => false,
         }
     }
 
@@ -129,7 +139,7 @@ impl Job {
             // Other processes of the database learn from it that an agent is there.
             Self::AgentsTouch => return (periods.agent_grace / 2).clamp(MOST_OFTEN, SELDOM),
             // It looks at an index, and writes nothing unless something is due.
-            Self::MaintenanceTurn => 1,
+            Self::MaintenanceTurn | Self::AlertsTell => 1,
             Self::HeadNote | Self::TokensTouch | Self::SamplesSeal => 60,
             Self::Sweep => 600,
             Self::AlertsTurn => return periods.alert_interval,
@@ -190,6 +200,7 @@ impl Jobs {
     async fn is_due(&self, job: Job) -> Result<bool> {
         match job {
             Job::MaintenanceTurn => self.services.maintenance.maintenance_is_due().await,
+            Job::AlertsTell => self.services.alerts.targets.deliveries_are_due().await,
             _ => Ok(true),
         }
     }
@@ -201,6 +212,17 @@ impl Jobs {
             self.services.alerts.watch.alerts_settle(round).await?;
         }
         Ok(())
+    }
+
+    /// Sends what is due, side by side, so that one that does not answer holds up no other.
+    async fn alerts_tell(&self) -> Result<()> {
+        let mut running = JoinSet::new();
+        for errand in self.services.alerts.targets.deliveries_claim().await? {
+            let targets = self.services.alerts.targets.clone();
+            running.spawn(async move { targets.delivery_send(errand).await });
+        }
+        // What could not be written down is sent again.
+        running.join_all().await.into_iter().collect()
     }
 
     async fn once(&self, job: Job) -> Result<()> {
@@ -217,6 +239,7 @@ impl Jobs {
             Job::AgentsTouch => self.services.agents.agents_touch().await,
             Job::MaintenanceTurn => self.services.maintenance.maintenance_turn().await,
             Job::AlertsTurn => self.alerts_turn().await,
+            Job::AlertsTell => self.alerts_tell().await,
             Job::AlertsForget => self.services.alerts.watch.alerts_forget().await,
             Job::Sweep => self.services.sessions.sessions_sweep().await.map(|_| ()),
             Job::SamplesSeal => self.services.samples.samples_seal().await,

@@ -304,6 +304,7 @@ impl Front {
             .app_data(Data::from(services.dashboard.clone()))
             .app_data(Data::from(services.remote_write.clone()))
             .app_data(Data::from(services.alerts.service.clone()))
+            .app_data(Data::from(services.alerts.targets.clone()))
             .app_data(Data::from(services.users.clone()))
             .app_data(Data::from(services.tokens.clone()))
             .app_data(Data::from(services.sessions.clone()))

@@ -7,6 +7,7 @@ mod overview;
 mod reports;
 mod samples;
 mod scope;
+mod targets;
 mod trends;
 mod write;
 
@@ -15,6 +16,7 @@ use paperclip::actix::web::{self, ServiceConfig};
 /// This room's routes.
 pub fn routes(config: &mut ServiceConfig<'_>) {
     reports::routes(config);
+    targets::routes(config);
     alerts::routes(config);
     config
         .service(

@@ -296,6 +296,18 @@ operations! {
     AlertGet = "alert_get", "alert.get", Access::Read(Room::Observability);
     /// Say that somebody is on an alert.
     AlertAcknowledge = "alert_acknowledge", "alert.acknowledge", Access::Change(Room::Observability);
+    /// Make somebody who is told of alerts.
+    AlertTargetCreate = "alert_target_create", "alert_target.create", Access::Manage(Room::Observability);
+    /// List those who are told of alerts.
+    AlertTargetList = "alert_target_list", "alert_target.list", Access::Read(Room::Observability);
+    /// Look at somebody who is told of alerts.
+    AlertTargetGet = "alert_target_get", "alert_target.get", Access::Read(Room::Observability);
+    /// Change somebody who is told of alerts.
+    AlertTargetUpdate = "alert_target_update", "alert_target.update", Access::Manage(Room::Observability);
+    /// Remove somebody who is told of alerts.
+    AlertTargetDelete = "alert_target_delete", "alert_target.delete", Access::Manage(Room::Observability);
+    /// Send a test message.
+    AlertTargetTest = "alert_target_test", "alert_target.test", Access::Manage(Room::Observability);
     /// Compare what is reserved with what tasks hold.
     LedgerCheck = "ledger_check", "ledger.check", Access::Read(Room::Scheduling);
     /// Set what is reserved to what tasks hold.

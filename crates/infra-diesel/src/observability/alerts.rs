@@ -3,10 +3,14 @@
 //! Whatever is written of an alert is written with its changes, with what is recorded of them and with what is to be sent,
 //! on a row of which the writer has seen that it is as it was when that was decided.
 
+mod deliveries;
 mod rows;
 mod rules;
+mod targets;
 
+pub use deliveries::DieselDeliveries;
 pub use rules::DieselAlertRules;
+pub use targets::DieselAlertTargets;
 
 use crate::{
     connection::{AnyConnection, update},
@@ -14,9 +18,7 @@ use crate::{
     failure::Failure,
     feed::Trace,
     paging::{self, newest_first},
-    schema::{
-        alert_changes as changes, alert_deliveries as deliveries, alert_rules as rules_table, alert_targets, alerts,
-    },
+    schema::{alert_changes as changes, alert_deliveries, alert_rules as rules_table, alert_targets, alerts},
     values::{to_json, to_us},
 };
 use async_trait::async_trait;
@@ -116,17 +118,17 @@ fn enqueue(connection: &mut AnyConnection, alert: AlertId, notice: &Notice, now:
     let Some(name) = name else { return Ok(()) };
     let mut message = notice.message.clone();
     message.alert = Some(alert);
-    diesel::insert_into(deliveries::table)
+    diesel::insert_into(alert_deliveries::table)
         .values((
-            deliveries::alert_id.eq(alert.0),
-            deliveries::target_id.eq(notice.target_id.0),
-            deliveries::target_name.eq(name),
-            deliveries::event.eq(message.event.as_str()),
-            deliveries::message.eq(to_json(&message)?),
-            deliveries::state.eq("pending"),
-            deliveries::tries.eq(0),
-            deliveries::due_at_us.eq(to_us(notice.due_at)),
-            deliveries::created_at_us.eq(to_us(now)),
+            alert_deliveries::alert_id.eq(alert.0),
+            alert_deliveries::target_id.eq(notice.target_id.0),
+            alert_deliveries::target_name.eq(name),
+            alert_deliveries::event.eq(message.event.as_str()),
+            alert_deliveries::message.eq(to_json(&message)?),
+            alert_deliveries::state.eq("pending"),
+            alert_deliveries::tries.eq(0),
+            alert_deliveries::due_at_us.eq(to_us(notice.due_at)),
+            alert_deliveries::created_at_us.eq(to_us(now)),
         ))
         .execute(connection)?;
     Ok(())

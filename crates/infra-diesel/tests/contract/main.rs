@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has done its work")]
 
 mod agents;
+mod alert_targets;
 mod alerts;
 mod audit;
 mod concurrency;

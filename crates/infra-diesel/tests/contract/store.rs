@@ -20,9 +20,9 @@ use domain::{
     units::Resources,
 };
 use infra_diesel::{
-    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAlertRules, DieselAlerts, DieselAuditLog,
-    DieselContainers, DieselEnrollments, DieselMaintenanceWindows, DieselOperations, DieselPools, DieselServers,
-    DieselSessions, DieselTasks, DieselTokens, DieselUsers, migrate,
+    Database, DatabaseOptions, DatabaseUrl, DieselAgents, DieselAlertRules, DieselAlertTargets, DieselAlerts,
+    DieselAuditLog, DieselContainers, DieselDeliveries, DieselEnrollments, DieselMaintenanceWindows, DieselOperations,
+    DieselPools, DieselServers, DieselSessions, DieselTasks, DieselTokens, DieselUsers, migrate,
 };
 use std::{
     fmt::Debug,
@@ -46,6 +46,8 @@ pub(crate) struct Process {
     pub(crate) pools: DieselPools,
     pub(crate) rules: DieselAlertRules,
     pub(crate) alerts: DieselAlerts,
+    pub(crate) targets: DieselAlertTargets,
+    pub(crate) deliveries: DieselDeliveries,
     pub(crate) tasks: DieselTasks,
     pub(crate) users: DieselUsers,
     pub(crate) tokens: DieselTokens,
@@ -81,6 +83,8 @@ impl Process {
             pools: DieselPools::new(database.clone()),
             rules: DieselAlertRules::new(database.clone()),
             alerts: DieselAlerts::new(database.clone()),
+            targets: DieselAlertTargets::new(database.clone()),
+            deliveries: DieselDeliveries::new(database.clone()),
             tasks: DieselTasks::new(database.clone()),
             users: DieselUsers::new(database.clone()),
             tokens: DieselTokens::new(database.clone()),

@@ -73,6 +73,8 @@ pub struct Config {
     pub agent_grace_seconds: u32,
     /// How often alerts are judged, in seconds.
     pub alert_interval_seconds: u32,
+    /// Whether targets of alerts may be on this machine or in private networks.
+    pub alert_private_targets: bool,
     /// The agent of this machine; `None` if there is to be none.
     pub local_agent: Option<LocalAgent>,
     /// The file with users of image registries.
@@ -139,6 +141,7 @@ impl Config {
             Setting::TaskPatienceSeconds => self.task_patience_seconds.into(),
             Setting::AgentGraceSeconds => self.agent_grace_seconds.into(),
             Setting::AlertIntervalSeconds => self.alert_interval_seconds.into(),
+            Setting::AlertPrivateTargets => self.alert_private_targets.into(),
             Setting::NoLocalAgent => self.local_agent.is_none().into(),
             Setting::AllowExec => self.local_agent.as_ref()?.allow_exec.into(),
             Setting::ExecUser => self.local_agent.as_ref()?.exec_user.clone()?.into(),
@@ -187,6 +190,7 @@ impl Reader {
         let task_patience_seconds = self.value(Setting::TaskPatienceSeconds, values::patience_seconds);
         let agent_grace_seconds = self.value(Setting::AgentGraceSeconds, values::grace_seconds);
         let alert_interval_seconds = self.value(Setting::AlertIntervalSeconds, values::interval_seconds);
+        let alert_private_targets = self.value(Setting::AlertPrivateTargets, values::switch);
         let registry_auth = self.given(Setting::RegistryAuth, values::path);
         let local_agent = self.local_agent(registry_auth.clone());
         let insecure_registries = self.list(Setting::InsecureRegistry, values::registry);
@@ -211,6 +215,7 @@ impl Reader {
             task_patience_seconds: task_patience_seconds?,
             agent_grace_seconds: agent_grace_seconds?,
             alert_interval_seconds: alert_interval_seconds?,
+            alert_private_targets: alert_private_targets?,
             local_agent: local_agent?,
             registry_auth,
             insecure_registries,

@@ -96,6 +96,8 @@ settings! {
         "Seconds without a word from an agent after which its server is offline";
     AlertIntervalSeconds = "alert_interval_seconds", Kind::Number, "SECONDS", Fallback::Value("15"),
         "Seconds after which alerts are judged anew";
+    AlertPrivateTargets = "alert_private_targets", Kind::Switch, "BOOL", Fallback::Value("false"),
+        "Whether targets of alerts may be on this machine or in private networks, and be told over plain HTTP there";
     NoLocalAgent = "no_local_agent", Kind::Switch, "BOOL", Fallback::Value("false"),
         "Whether the machine that the server runs on is left alone; otherwise it joins the fleet";
     AllowExec = "allow_exec", Kind::Switch, "BOOL", Fallback::Value("false"),

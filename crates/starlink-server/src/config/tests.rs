@@ -39,7 +39,8 @@ fn example(setting: Setting) -> (&'static str, &'static [(&'static str, &'static
         | Setting::MetricsOpen
         | Setting::NoLocalAgent
         | Setting::AllowExec
-        | Setting::ExecAllowRoot => ("true", &[]),
+        | Setting::ExecAllowRoot
+        | Setting::AlertPrivateTargets => ("true", &[]),
         Setting::AuditKeyFile => ("/etc/audit.key", &[]),
         Setting::AuditRetentionDays => ("90", &[]),
         Setting::SampleRetentionDays => ("45", &[]),

@@ -153,15 +153,15 @@ async fn alert_list(
 
 /// Look at an alert
 ///
-/// With what happened to it, oldest first.
+/// With what happened to it and what its targets were told, oldest first.
 #[api_v2_operation(tags("observability"), operation_id = "alert_get")]
 async fn alert_get(
     actor: Actor,
     alerts: Data<AlertService>,
     id: Id<AlertId>,
 ) -> Result<Versioned<AlertDetailView>, ApiError> {
-    let (seen, history) = alerts.alert_get(&actor, id.0).await?;
-    Ok(Versioned::new(seen.alert.revision, AlertDetailView::new(seen, history)))
+    let story = alerts.alert_get(&actor, id.0).await?;
+    Ok(Versioned::new(story.seen.alert.revision, AlertDetailView::from(story)))
 }
 
 /// Acknowledge an alert

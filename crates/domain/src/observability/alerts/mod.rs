@@ -6,6 +6,7 @@
 
 mod alert;
 mod defaults;
+mod delivery;
 #[cfg(test)]
 mod fixtures;
 mod judge;
@@ -17,10 +18,14 @@ mod quiet;
 mod rule;
 mod scene;
 mod service;
+mod target;
+mod target_ports;
+mod target_service;
 mod watch;
 
 pub use alert::{Alert, AlertChange, AlertFilter, AlertReason, AlertState, Subject, SubjectKind, Verdict};
 pub use defaults::default_rules;
+pub use delivery::{Delivery, DeliveryState, Fate, MOST_TRIES, Sent, Try, after_try};
 pub use judge::{Judged, Watched, judge};
 pub use machine::{Level, Machine, Phase, Reading, STALE, Step};
 pub use message::{Message, MessageKind, Notice};
@@ -33,5 +38,13 @@ pub use rule::{
     Comparison, Condition, ConditionDraft, ConditionPatch, MAX_FOR_MINUTES, MOST_TARGETS, NewRule, Rule, RulePatch,
     RuleSpec, Selector, SelectorPatch, Severity, parse_for_minutes,
 };
-pub use service::{AlertPorts, AlertService, Seen};
+pub use service::{AlertPorts, AlertService, Seen, Story};
+pub use target::{
+    MAX_URL, MOST_RECIPIENTS, MailTls, NewTarget, Target, TargetDraft, TargetKind, TargetPatch, TargetSecret,
+    TargetSpec,
+};
+pub use target_ports::{AlertTargets, Deliveries, Errand, Notifier};
+#[cfg(any(test, feature = "mocks"))]
+pub use target_ports::{MockAlertTargets, MockDeliveries, MockNotifier};
+pub use target_service::{TargetPorts, TargetService};
 pub use watch::{AlertWatch, Round, WatchPorts};

@@ -1,9 +1,11 @@
 use super::{
     alert::{Alert, AlertChange, AlertFilter},
+    delivery::Delivery,
     machine::STALE,
     ports::{AlertRules, Alerts},
     preview::{MOST_DAYS, MOST_PERIODS, Preview, replay},
     rule::{NewRule, Rule, RulePatch},
+    target_ports::Deliveries,
     watch::timed,
 };
 use crate::{
@@ -38,6 +40,8 @@ pub struct AlertPorts {
     pub rules: Arc<dyn AlertRules>,
     /// The alerts in the database.
     pub alerts: Arc<dyn Alerts>,
+    /// What targets were told of them.
+    pub deliveries: Arc<dyn Deliveries>,
     /// What was measured.
     pub samples: Arc<dyn Samples>,
     /// Of whom.
@@ -62,6 +66,17 @@ pub struct Seen {
     pub newest: Option<Sample>,
     /// Whether it is open only because nothing is measured that could tell more.
     pub no_data: bool,
+}
+
+/// An alert, and what happened to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Story {
+    /// The alert.
+    pub seen: Seen,
+    /// What happened to it, oldest first.
+    pub history: Vec<AlertChange>,
+    /// What its targets were told, oldest first.
+    pub deliveries: Vec<Delivery>,
 }
 
 impl AlertService {
@@ -199,15 +214,16 @@ impl AlertService {
         Ok(found.map(|alert| Seen::of(alert, &newest, now)))
     }
 
-    /// One alert, with what happened to it, oldest first.
+    /// One alert, with what happened to it and what its targets were told, oldest first.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none.
-    pub async fn alert_get(&self, actor: &Actor, id: AlertId) -> Result<(Seen, Vec<AlertChange>)> {
+    pub async fn alert_get(&self, actor: &Actor, id: AlertId) -> Result<Story> {
         actor.authorize(Operation::AlertGet)?;
         let alert = self.ports.alerts.get(id).await?;
         let history = self.ports.alerts.history(id).await?;
-        Ok((self.seen(alert).await?, history))
+        let deliveries = self.ports.deliveries.of_alert(id).await?;
+        Ok(Story { seen: self.seen(alert).await?, history, deliveries })
     }
 
     /// Says that the actor is on an alert.

@@ -5,7 +5,7 @@ use crate::{
     observability::{
         MockSamples,
         alerts::{
-            Condition, MockAlertRules, MockAlerts, Reading, RulePatch, Subject,
+            Condition, MockAlertRules, MockAlerts, MockDeliveries, Reading, RulePatch, Subject,
             fixtures::{at, cpu, new_rule, rule, watched},
             judge,
         },
@@ -20,6 +20,7 @@ fn service(rules: MockAlertRules, alerts: MockAlerts, samples: MockSamples) -> A
     AlertService::new(AlertPorts {
         rules: Arc::new(rules),
         alerts: Arc::new(alerts),
+        deliveries: Arc::new(MockDeliveries::new()),
         samples: Arc::new(samples),
         servers: Arc::new(MockServers::new()),
         windows: Arc::new(MockMaintenanceWindows::new()),

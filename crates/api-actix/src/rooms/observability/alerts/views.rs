@@ -1,14 +1,14 @@
 //! Rules and alerts as they are shown.
 
 use super::words;
-use crate::rooms::dto;
+use crate::rooms::{dto, observability::targets::DeliveryView};
 use domain::{
     clock::Timestamp,
     observability::{
         Metric,
         alerts::{
             AlertChange, AlertReason, AlertState, Comparison, Condition, MOST_PERIODS, Preview, QuietHours, Rule, Seen,
-            Selector,
+            Selector, Story,
         },
     },
 };
@@ -253,11 +253,17 @@ pub(super) struct AlertDetailView {
     alert: AlertView,
     /// Oldest first.
     history: Vec<ChangeView>,
+    /// What its targets were told, oldest first.
+    deliveries: Vec<DeliveryView>,
 }
 
-impl AlertDetailView {
-    pub(super) fn new(seen: Seen, history: Vec<AlertChange>) -> Self {
-        Self { alert: seen.into(), history: history.into_iter().map(Into::into).collect() }
+impl From<Story> for AlertDetailView {
+    fn from(story: Story) -> Self {
+        Self {
+            alert: story.seen.into(),
+            history: story.history.into_iter().map(Into::into).collect(),
+            deliveries: story.deliveries.into_iter().map(Into::into).collect(),
+        }
     }
 }
 
