@@ -78,13 +78,6 @@ impl Api {
         Some(body)
     }
 
-    /// Whether its body may be an array as well.
-    fn takes_many(&self, operation: &Operation) -> bool {
-        let content = operation.value["requestBody"]["content"].as_object().and_then(|content| content.values().next());
-        let several = content.and_then(|content| content["schema"]["anyOf"].as_array());
-        several.is_some_and(|several| several.iter().any(|one| one["type"] == "array"))
-    }
-
     fn good_object(&self, schema: &Value) -> Value {
         let required = schema["required"].as_array().cloned().unwrap_or_default();
         let member = |name: &Value| {
@@ -122,6 +115,13 @@ impl Operation {
     /// Whether its body is no JSON but bytes in snappy.
     fn is_packed(&self) -> bool {
         self.value["requestBody"]["content"].get("application/x-protobuf").is_some()
+    }
+
+    /// Whether its body may be an array as well.
+    fn takes_many(&self) -> bool {
+        let content = self.value["requestBody"]["content"].as_object().and_then(|content| content.values().next());
+        let several = content.and_then(|content| content["schema"]["anyOf"].as_array());
+        several.is_some_and(|several| several.iter().any(|one| one["type"] == "array"))
     }
 
     fn access(&self) -> Access {
@@ -244,7 +244,7 @@ async fn a_body_that_is_no_json_or_of_the_wrong_shape_is_refused() {
                 continue;
             }
             // Of an array, each item is judged by itself.
-            if ["[]", "[{}]"].contains(&body) && site.api.takes_many(operation) {
+            if ["[]", "[{}]"].contains(&body) && operation.takes_many() {
                 continue;
             }
             let case = format!("{} with the body {}", operation.id(), body.chars().take(60).collect::<String>());
@@ -305,7 +305,7 @@ async fn a_body_that_is_too_large_or_of_another_kind_is_refused() {
     let site = Site::start().await;
     let mut cases = Vec::new();
     for operation in site.api.operations.iter().filter(|operation| site.api.members(operation).is_some()) {
-        let megabytes = if site.api.takes_many(operation) { 17 } else { 5 };
+        let megabytes = if operation.takes_many() { 17 } else { 5 };
         let large = format!("{{\"name\":\"{}\"}}", "x".repeat(megabytes << 20));
         cases.push((format!("{} with too much", operation.id()), site.with_body(operation, large.clone()), 413));
         let pieces =

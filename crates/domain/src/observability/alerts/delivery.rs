@@ -142,7 +142,7 @@ mod tests {
     fn who_asks_for_time_gets_it_within_reason() {
         use DeliveryState::Pending;
         check(Fate::Again(Some(Duration::from_secs(1))), 3, 0, (Pending, Some(1)));
-        check(Fate::Again(Some(Duration::from_secs(86_400))), 3, 0, (Pending, Some(3600)));
+        check(Fate::Again(Some(Duration::from_hours(24))), 3, 0, (Pending, Some(3600)));
         let (_, next) = after_try(Fate::Again(None), 1, START, START, 255);
         assert!(next.unwrap() - START < TimeDelta::seconds(13) && next.unwrap() - START > TimeDelta::seconds(12));
     }
