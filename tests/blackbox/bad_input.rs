@@ -69,6 +69,7 @@ impl Api {
         // What the schema cannot say: that there is at least one member, and which members go together.
         match operation.id() {
             "sample_create" => body["cpu_usage"] = json!(1),
+            "alert_target_create" => body["url"] = json!("https://example.org/hook"),
             "alert_rule_create" | "alert_rule_preview" => {
                 body["condition"] =
                     json!({ "kind": "metric", "metric": "cpu_usage", "comparison": "gt", "threshold": 1 });
@@ -155,6 +156,8 @@ impl Site {
         admin.post("/pools", json!({ "name": "pool" })).await.expect(201);
         let user = json!({ "name": "alice", "role": "viewer", "password": "alice-password" });
         admin.post("/auth/users", user).await.expect(201);
+        let target = json!({ "name": "hook", "kind": "webhook", "url": "https://example.org/hook" });
+        admin.post("/alerts/targets", target).await.expect(201);
         let mut api = Api::read(&admin).await;
         let agents = api.operations.extract_if(.., |operation| operation.id().starts_with("agent_")).collect();
         Self { server, admin, api, agents }
@@ -181,7 +184,8 @@ impl Site {
     /// Everything that a request could have changed.
     async fn state(&self) -> Vec<Value> {
         let mut state = Vec::new();
-        for list in ["/servers", "/pools", "/tasks", "/auth/users", "/auth/tokens"] {
+        for list in ["/servers", "/pools", "/tasks", "/auth/users", "/auth/tokens", "/alerts/rules", "/alerts/targets"]
+        {
             let mut rows = self.admin.get(list).await.expect(200).json;
             for row in rows.as_array_mut().unwrap() {
                 // Written down in the background.
