@@ -81,7 +81,7 @@ fn notes(id: &str) -> OperationNote {
         // The join token comes in the body.
         Operation::AgentEnroll => vec![401, 409],
         // The server is not named by the path.
-        Operation::ImageList | Operation::ImagePull | Operation::ImagePrune => vec![404],
+        Operation::ImageList | Operation::ImagePull | Operation::ImagePrune | Operation::TrendGet => vec![404],
         // There may be no output, or it cannot be read, or nothing runs.
         Operation::TaskLogs | Operation::ContainerLogs | Operation::ContainerLogsAlias | Operation::ContainerStats => {
             vec![409]
