@@ -173,7 +173,8 @@ async fn a_locked_sqlite_file_refuses_writes_after_five_seconds_and_keeps_reads(
     let server = server(Backend::Sqlite);
     let admin = server.admin();
     let mut other = SqliteConnection::establish(server.sqlite_file().to_str().unwrap()).unwrap();
-    other.batch_execute("BEGIN EXCLUSIVE").unwrap();
+    // The server may be writing something of its own at this moment.
+    other.batch_execute("PRAGMA busy_timeout = 20000; BEGIN EXCLUSIVE").unwrap();
     let began = Instant::now();
     let (refused, listed) = tokio::join!(admin.post("/servers", body("no")), admin.get("/servers"));
     check_unavailable(&refused);
