@@ -36,5 +36,5 @@ pub use migrate::{MigrationReport, SchemaState, migrate, schema_state};
 pub use observability::{DieselAlertRules, DieselAlertTargets, DieselAlerts, DieselDeliveries, DieselSamples};
 pub use pools::DieselPools;
 pub use scheduling::DieselTasks;
-pub use transfer::{CopyReport, backup, copy, restore};
+pub use transfer::{CopyReport, backup, copy, restore, samples_beside};
 pub use url::DatabaseUrl;

@@ -110,8 +110,9 @@ pub fn backup(from: &DatabaseUrl, file: &Path) -> Result<CopyReport> {
     report
 }
 
-/// The file of the samples that belong to the database in this one.
-fn samples_beside(file: &Path) -> PathBuf {
+/// The file of the samples that belong to the database in this file.
+#[must_use]
+pub fn samples_beside(file: &Path) -> PathBuf {
     let samples = DatabaseUrl::Sqlite(file.to_owned()).of_samples();
     samples.sqlite_path().map(Path::to_owned).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use domain::{
     audit::{AuditEntry, HeadMark, MarkKind, RESTORE},
     identity::{Actor, Scopes},
 };
-use infra_diesel::{CopyReport, SchemaState, schema_state};
+use infra_diesel::{CopyReport, SchemaState, samples_beside, schema_state};
 use std::{io::Write, path::Path};
 
 /// Brings the database to this version's schema.
@@ -61,7 +61,7 @@ pub fn backup(config: &Config, file: &Path, out: &mut dyn Write) -> Result<(), S
     let site = Site::open(config, &Machine::real())?;
     let report = infra_diesel::backup(&site.url, file)?;
     tell(&report, out)?;
-    writeln!(out, "wrote {}", file.display())?;
+    writeln!(out, "wrote {} and, with what was measured, {}", file.display(), samples_beside(file).display())?;
     writeln!(
         out,
         "keep {} with it, elsewhere: without that key the audit log cannot be verified",

@@ -9,6 +9,7 @@ mod samples;
 mod scope;
 mod targets;
 mod trends;
+mod words;
 mod write;
 
 use paperclip::actix::web::{self, ServiceConfig};

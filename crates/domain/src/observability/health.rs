@@ -84,6 +84,8 @@ pub fn health(server: &Server, newest: Option<&Sample>, now: Timestamp) -> Serve
         score = given;
         reasons.push(format!("whoever measured it gave it {given}"));
     }
+    // Nobody needs more, and sums of fractions have strange last digits.
+    let score = (score * 10.0).round() / 10.0;
     let state = match score {
         score if score >= HEALTHY => HealthState::Healthy,
         score if score >= DEGRADED => HealthState::Degraded,

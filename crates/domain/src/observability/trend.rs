@@ -9,7 +9,6 @@ use super::{
 };
 use crate::clock::Timestamp;
 use chrono::DateTime;
-use std::sync::Arc;
 
 /// Widths of buckets that people can read off a clock, in minutes: up to a day. Then come whole days.
 const STEPS: [i64; 12] = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440];
@@ -121,8 +120,6 @@ pub struct Trend {
 #[derive(Debug)]
 pub struct TrendBuilder {
     shape: Shape,
-    /// What is left out of the percentiles: beginnings and ends, in order, none overlapping.
-    excluded: Arc<[(i64, i64)]>,
     buckets: Vec<Bucket>,
     spread: Spread,
     /// The minutes of the current server that have a sample.
@@ -173,7 +170,6 @@ impl TrendBuilder {
     fn new(shape: Shape, spread: Spread) -> Self {
         Self {
             shape,
-            excluded: Arc::default(),
             buckets: vec![Bucket::EMPTY; shape.buckets],
             spread,
             covered: vec![0; shape.minutes().div_ceil(64)],
@@ -185,10 +181,10 @@ impl TrendBuilder {
     /// Takes in all that is stored of one server. Samples in `excluded` are in the points, and not in the percentiles;
     /// those are pairs of beginning and end in microseconds since 1970, and the end does not belong to them.
     pub fn server(&mut self, pieces: &[Piece], excluded: &[(i64, i64)]) {
-        self.excluded = merged(excluded).into();
+        let excluded = merged(excluded);
         for piece in pieces {
             match piece {
-                Piece::Samples(column) => self.samples(column),
+                Piece::Samples(column) => self.samples(column, &excluded),
                 Piece::Hours(hours) => hours.iter().for_each(|hour| self.hour(hour)),
             }
         }
@@ -197,14 +193,14 @@ impl TrendBuilder {
         self.servers += 1;
     }
 
-    fn samples(&mut self, column: &Column) {
+    fn samples(&mut self, column: &Column, excluded: &[(i64, i64)]) {
         let (from, to) = (self.shape.range.start_us(), self.shape.range.end_us());
         let first = column.times.partition_point(|time| *time <= from);
         let last = column.times.partition_point(|time| *time <= to);
         let times = column.times.get(first..last).unwrap_or_default();
         let values = column.values.get(first..last).unwrap_or_default();
         self.points(times, values);
-        self.spread(times, values);
+        self.spread(times, values, excluded);
     }
 
     /// Goes from bucket to bucket, not from sample to sample: a loop over the samples of one is quick.
@@ -232,9 +228,10 @@ impl TrendBuilder {
         }
     }
 
-    fn spread(&mut self, times: &[i64], values: &[f64]) {
+    /// What is excluded is in order, and does not overlap.
+    fn spread(&mut self, times: &[i64], values: &[f64], excluded: &[(i64, i64)]) {
         let mut after = 0;
-        for (from, to) in self.excluded.clone().iter().chain(&[(i64::MAX, i64::MAX)]) {
+        for (from, to) in excluded.iter().chain(&[(i64::MAX, i64::MAX)]) {
             let before = times.partition_point(|time| time < from);
             let some = values.get(after..before).unwrap_or_default();
             match &mut self.spread {

@@ -2,7 +2,8 @@
 //!
 //! What is written is computed from what was read before, without holding anybody up, and is written only if the day is
 //! still as it was read: its columns by their revision, its rows by their number and size, since rows come and grow, and
-//! nothing of them is changed or goes. One transaction writes the columns and removes the rows, so that whenever the process ends, each sample is there once.
+//! nothing of them is changed or goes. One transaction writes the columns and removes the rows, so that whenever the
+//! process ends, each sample is there once.
 
 use super::{
     codec::{DAY_US, read_readings, read_times, read_values, write_hours, write_times, write_values},

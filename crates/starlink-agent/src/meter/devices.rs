@@ -1,33 +1,10 @@
 //! What goes through network interfaces and disks, and which of them count. Pure.
 
+use domain::observability::is_made_up_interface;
 use std::collections::BTreeMap;
 
 /// The kernel counts what is read from disks in these, whatever their own are.
 const BYTES_PER_SECTOR: u64 = 512;
-/// What interfaces are called that count nothing of their own, in order to leave them out where the kernel does not say
-/// which are hardware.
-const MADE_UP: [&str; 19] = [
-    "br-",
-    "bridge",
-    "cali",
-    "cilium",
-    "cni",
-    "docker",
-    "dummy",
-    "flannel",
-    "ifb",
-    "kube",
-    "lxc",
-    "podman",
-    "tailscale",
-    "tap",
-    "tun",
-    "veth",
-    "virbr",
-    "vnet",
-    "wg",
-];
-
 /// The bytes that came in and went out since a device was there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bytes {
@@ -49,7 +26,7 @@ pub(super) fn interfaces(dev: &str, is_hardware: impl Fn(&str) -> bool) -> Devic
     if !hardware.is_empty() {
         return hardware;
     }
-    all.into_iter().filter(|(name, _)| !MADE_UP.iter().any(|prefix| name.starts_with(prefix))).collect()
+    all.into_iter().filter(|(name, _)| !is_made_up_interface(name)).collect()
 }
 
 /// A line of `/proc/net/dev`. Between the name and its numbers there may be no space.

@@ -1,6 +1,6 @@
 //! Everything at a glance, to be looked at or downloaded.
 
-use super::{alerts::AlertView, samples::SampleView, scope::ScopeQuery};
+use super::{alerts::AlertView, samples::SampleView, scope::ScopeQuery, words};
 use crate::{
     ApiError,
     extract::Query,
@@ -22,7 +22,7 @@ use domain::{
 };
 use futures_util::stream;
 use paperclip::actix::api_v2_operation;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -66,11 +66,6 @@ impl OverviewQuery {
         checks.finish()?;
         Ok((scope, export))
     }
-}
-
-fn health_state(_: &mut SchemaGenerator) -> Schema {
-    let words: Vec<&str> = HealthState::ALL.iter().map(|state| state.as_str()).collect();
-    json_schema!({ "type": "string", "enum": words })
 }
 
 /// Everything at a glance.
@@ -143,7 +138,7 @@ struct StandingView {
 struct HealthView {
     /// 0 to 100; `null` if nothing was measured within 5 minutes.
     score: Option<f64>,
-    #[schemars(schema_with = "health_state")]
+    #[schemars(schema_with = "words::health_state")]
     state: &'static str,
     /// What takes points off, worst first.
     reasons: Vec<String>,

@@ -3,6 +3,7 @@
 use super::{
     export::{self, TrendMedia},
     scope::{MOST_HOSTS, ScopeQuery},
+    words,
 };
 use crate::{
     ApiError,
@@ -20,7 +21,7 @@ use domain::{
     observability::{MOST_HOURS, MOST_POINTS, Metric, Range, SampleService, Scope, Series, TrendRequest},
 };
 use paperclip::actix::api_v2_operation;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,16 +29,6 @@ use std::{collections::HashMap, sync::Arc};
 const POINTS: u16 = 500;
 /// Hours if nobody says how many.
 const HOURS: i64 = 24;
-
-fn metric(_: &mut SchemaGenerator) -> Schema {
-    let words: Vec<&str> = Metric::ALL.iter().map(|metric| metric.as_str()).collect();
-    json_schema!({ "type": "string", "enum": words })
-}
-
-fn optional_metric(_: &mut SchemaGenerator) -> Schema {
-    let words: Vec<&str> = Metric::ALL.iter().map(|metric| metric.as_str()).collect();
-    json_schema!({ "type": ["string", "null"], "enum": words })
-}
 
 /// Which trend.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -62,7 +53,7 @@ pub(super) struct TrendQuery {
     tag: Vec<String>,
     /// What; `cpu_usage` if left out.
     #[serde(default)]
-    #[schemars(schema_with = "optional_metric")]
+    #[schemars(schema_with = "words::optional_metric")]
     metric: Option<Metric>,
     /// The last so many hours; 24 if neither this nor `from` is given.
     #[schemars(range(min = 1, max = MOST_HOURS))]
@@ -130,7 +121,7 @@ fn range(hours: Option<i64>, from: Option<Timestamp>, to: Option<Timestamp>, now
 pub(super) struct TrendView {
     /// The server; `null` if it is all of them together.
     host_id: Option<i64>,
-    #[schemars(schema_with = "metric")]
+    #[schemars(schema_with = "words::metric")]
     metric: &'static str,
     /// How long the time of a point is.
     resolution_seconds: i64,

@@ -2,11 +2,11 @@
 //! tried out are judged by this, and by nothing else.
 
 use super::alert::AlertReason;
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, observability::FRESH};
 use chrono::TimeDelta;
 
-/// What is older than this tells nothing of now, and what is further apart is no time in which anything held.
-pub const STALE: TimeDelta = TimeDelta::minutes(5);
+/// What is older than this tells nothing of now, as everywhere, and what is further apart is no time in which anything held.
+pub const STALE: TimeDelta = FRESH;
 
 /// What a value says of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,11 @@
 //! Of whom a series is, and of what: decided by its labels alone.
 
 use super::series::Series;
-use crate::{fleet::RosterEntry, ids::ServerId, observability::Metric};
+use crate::{
+    fleet::RosterEntry,
+    ids::ServerId,
+    observability::{Metric, is_made_up_interface},
+};
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
@@ -185,35 +189,10 @@ fn is_root(series: &Series) -> bool {
     series.label("mountpoint") == Some("/") && series.label("fstype") != Some("rootfs")
 }
 
-/// What interfaces are called that count what others count, as our agents have it. They ask the kernel what is hardware,
-/// which labels do not tell.
-const INNER_NETWORKS: [&str; 20] = [
-    "bond",
-    "br-",
-    "bridge",
-    "cali",
-    "cilium",
-    "cni",
-    "docker",
-    "dummy",
-    "flannel",
-    "ifb",
-    "kube",
-    "lxc",
-    "podman",
-    "tailscale",
-    "tap",
-    "tun",
-    "veth",
-    "virbr",
-    "vnet",
-    "wg",
-];
-
-/// Whether what goes through it goes through another one as well, or does not leave the machine.
+/// Whether what goes through it goes through another one as well, or does not leave the machine. Agents ask the kernel what
+/// is hardware, which labels do not tell; so bonds, and VLANs, which have a dot, are told by their names as well.
 fn is_inner_network(device: &str) -> bool {
-    // With a dot it is a VLAN of another one.
-    device == "lo" || device.contains('.') || INNER_NETWORKS.iter().any(|prefix| device.starts_with(prefix))
+    is_made_up_interface(device) || device.starts_with("bond") || device.contains('.')
 }
 
 /// Whether what is read from it is read from another one as well, or from no disk.

@@ -1,19 +1,10 @@
 //! The words of alerts, as they stand in the API document.
 
-use domain::observability::{
-    Metric,
-    alerts::{AlertReason, AlertState, Comparison, Condition, Day, Severity, SubjectKind},
-};
+use domain::observability::alerts::{AlertReason, AlertState, Comparison, Condition, Day, Severity, SubjectKind};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-macro_rules! words {
-    ($($name:ident: $type:ty, $kind:tt;)+) => {$(
-        pub(super) fn $name(_: &mut SchemaGenerator) -> Schema {
-            let words: Vec<&str> = <$type>::ALL.iter().map(|word| word.as_str()).collect();
-            json_schema!({ "type": $kind, "enum": words })
-        }
-    )+};
-}
+pub(super) use super::super::words::optional_metric;
+use super::super::words::words;
 
 words! {
     severity: Severity, "string";
@@ -21,7 +12,6 @@ words! {
     state: AlertState, "string";
     optional_state: AlertState, ["string", "null"];
     optional_comparison: Comparison, ["string", "null"];
-    optional_metric: Metric, ["string", "null"];
     optional_reason: AlertReason, ["string", "null"];
     subject_kind: SubjectKind, "string";
 }

@@ -1,5 +1,6 @@
 //! Targets as they are sent.
 
+use super::super::words::words;
 use crate::{extract::patch, rooms::dto};
 use domain::{
     Error, Result,
@@ -11,14 +12,9 @@ use domain::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-pub(super) fn kind(_: &mut SchemaGenerator) -> Schema {
-    let words: Vec<&str> = TargetKind::ALL.iter().map(|kind| kind.as_str()).collect();
-    json_schema!({ "type": "string", "enum": words })
-}
-
-pub(super) fn tls(_: &mut SchemaGenerator) -> Schema {
-    let words: Vec<&str> = MailTls::ALL.iter().map(|tls| tls.as_str()).collect();
-    json_schema!({ "type": ["string", "null"], "enum": words })
+words! {
+    kind: TargetKind, "string";
+    tls: MailTls, ["string", "null"];
 }
 
 fn url(_: &mut SchemaGenerator) -> Schema {
